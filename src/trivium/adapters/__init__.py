@@ -1,0 +1,1 @@
+"""What touches models, indexes and processes, imported only when it is used."""

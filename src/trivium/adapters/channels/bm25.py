@@ -1,0 +1,60 @@
+"""BM25 over the text of the items: indexed by bm25s, searched with exact ties."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from trivium.adapters.channels.postings import Postings, runs_table
+from trivium.adapters.channels.words import WordTable, known_words, number_words, tokens
+from trivium.foundation.config import DataConfig, MineConfig
+
+K1 = 1.5
+B = 0.75
+
+
+class Bm25Channel:
+    """Lucene's BM25, k1 = 1.5, b = 0.75 (the defaults of bm25s).
+
+    bm25s computes the scores of its index; the search is our own, because that of bm25s fills
+    up with items of score zero and breaks ties at the cut-off by chance.
+    """
+
+    name = "bm25"
+
+    def __init__(
+        self, *, items: pl.DataFrame, config: MineConfig, data: DataConfig, cache: Path | None
+    ) -> None:
+        items = items.select("item_id", "text").sort("item_id")
+        self._item_ids = items["item_id"]
+        self._vocabulary: dict[str, int] = {}
+        table = number_words(items["text"].fill_null("").to_list(), tokens, self._vocabulary)
+        self._postings = _index(table, self._vocabulary)
+
+    def search(self, queries: pl.DataFrame, k: int) -> pl.DataFrame:
+        """Retrieve the best items of each query; see `Channel.search`."""
+        asked = known_words(queries["text"].to_list(), tokens, self._vocabulary)
+        weights = np.ones(len(asked.ids), dtype=np.float32)
+        hits = self._postings.search(asked.offsets, asked.ids, weights, k)
+        return runs_table(self.name, queries["query_id"], hits, self._item_ids)
+
+
+def _index(table: WordTable, vocabulary: dict[str, int]) -> Postings:
+    n_items = len(table.offsets) - 1
+    if not vocabulary:
+        nothing = np.zeros(0, dtype=np.int32)
+        return Postings(np.zeros(1, np.int64), nothing, nothing.astype(np.float32), n_items)
+    import bm25s
+
+    index = bm25s.BM25(k1=K1, b=B, method="lucene", dtype="float32", auto_compile=False)
+    words = [row.tolist() for row in np.split(table.ids, table.offsets[1:-1])]
+    index.index((words, dict(vocabulary)), create_empty_token=False, show_progress=False)
+    arrays = index.scores
+    return Postings(
+        np.asarray(arrays["indptr"], dtype=np.int64),
+        np.asarray(arrays["indices"], dtype=np.int32),
+        np.asarray(arrays["data"], dtype=np.float32),
+        n_items,
+    )

@@ -1,0 +1,83 @@
+"""The dense channel: exact search among the vectors of the tower in production."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from trivium.adapters.channels.postings import Hits, runs_table
+from trivium.adapters.models import model_fingerprint
+from trivium.adapters.towers import FlatIndex, Tower, Vectors
+from trivium.foundation.config import DataConfig, MineConfig
+
+
+class DenseChannel:
+    """Cosine between tower vectors of query and item text, over the full catalog."""
+
+    name = "dense"
+
+    def __init__(
+        self, *, items: pl.DataFrame, config: MineConfig, data: DataConfig, cache: Path | None
+    ) -> None:
+        items = items.select("item_id", pl.col("text").fill_null("")).sort("item_id")
+        self._item_ids = items["item_id"]
+        self._tower = Tower.load(config.model)
+        vectors = cached_vectors(self._tower, config.model, items["text"].to_list(), cache)
+        self._index = FlatIndex(vectors, self._item_ids)
+
+    def search(self, queries: pl.DataFrame, k: int) -> pl.DataFrame:
+        """Retrieve the best items of each query; see `Channel.search`."""
+        vectors = self._tower.encode(queries["text"].to_list(), "queries")
+        scores, positions = self._index.search(vectors, k)
+        counts = np.full(len(vectors), scores.shape[1], dtype=np.int64)
+        hits = Hits(counts, positions.ravel(), scores.ravel())
+        return runs_table(self.name, queries["query_id"], hits, self._item_ids)
+
+
+def cached_vectors(tower: Tower, model: str, texts: Sequence[str], cache: Path | None) -> Vectors:
+    """Encode texts, or read the vectors that an earlier run left for this model and these texts.
+
+    Args:
+        tower: The loaded model.
+        model: Its name, whose content the fingerprint covers.
+        texts: The items' texts.
+        cache: The folder of the `.npy` files; without one nothing is kept.
+
+    Returns:
+        float32 (texts, dimension).
+    """
+    if cache is None:
+        return tower.encode(texts)
+    path = cache / f"vectors-{_fingerprint(tower, model, texts)}.npy"
+    if path.is_file():
+        return np.load(path, mmap_mode="r")  # type: ignore[no-any-return]
+    vectors = tower.encode(texts)
+    _write_atomically(path, vectors)
+    return vectors
+
+
+def _fingerprint(tower: Tower, model: str, texts: Sequence[str]) -> str:
+    settings = f"{model_fingerprint(model)} {tower.max_length} {tower.bf16}"
+    digest = hashlib.sha256(settings.encode())
+    for text in texts:
+        raw = text.encode()
+        digest.update(len(raw).to_bytes(8, "little") + raw)
+    return digest.hexdigest()[:32]
+
+
+def _write_atomically(path: Path, vectors: Vectors) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".partial")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.save(file, vectors)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

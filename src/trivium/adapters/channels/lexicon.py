@@ -1,0 +1,180 @@
+"""The lexicon of a catalog: its words, frequent title phrases and field values, and their items."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from trivium.adapters.channels.postings import Postings
+from trivium.adapters.channels.words import WordTable, number_words, parts, tokens
+
+VALUE_WEIGHT = 2.0
+PHRASE_WEIGHT = 1.5
+FIELD_WORD_WEIGHT = 1.0
+TITLE_WORD_WEIGHT = 0.75
+MAX_VALUE_WORDS = 4
+MIN_PHRASE_ITEMS = 3
+MIN_COMPOUND_LETTERS = 6
+STOP_WORDS = frozenset(
+    ["a", "an", "and", "at", "by", "for", "from", "in", "is", "of", "on", "or", "the", "to", "with"]
+)
+
+_VALUES = re.compile(r"\s*[|;,]\s*|\s+/\s+")
+_NOT_FIELDS = frozenset({"item_id", "title", "text"})
+
+
+@dataclass(frozen=True)
+class Lexicon:
+    """Entries of a catalog and the items that match them.
+
+    Attributes:
+        entries: Words joined by spaces to the entry's number.
+        postings: For each entry its items, weighted by the best field that matched (whole field
+            value 2, title phrase 1.5, word of a field value 1, title word 0.75: ours) times
+            log(1 + items / items that match).
+        compounds: Entries written as one word and as two, such as drywall and dry wall.
+    """
+
+    entries: dict[str, int]
+    postings: Postings
+    compounds: list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class _Matches:
+    """Pairs of entry and item (int32, of one length) that share a weight."""
+
+    entries: NDArray[np.int32]
+    items: NDArray[np.int64]
+    weight: float
+
+
+def build_lexicon(items: pl.DataFrame) -> Lexicon:
+    """Collect the entries of a catalog.
+
+    Entries are title words; phrases of two and three words that at least three titles hold; and,
+    from every further text field, the values of up to four words (a field may list several, set
+    apart by `|`, `;`, `,` or ` / `, each perhaps as `name: value`) with the words in them. Longer
+    values are prose and are left to BM25. Stop words are no entries and begin or end none.
+
+    Args:
+        items: Columns item_id, title and any further fields, sorted by item_id.
+    """
+    entries: dict[str, int] = {}
+    titles = items["title"].fill_null("").to_list()
+    words = number_words(titles, tokens, entries)
+    matches = [_Matches(words.ids, words.rows, TITLE_WORD_WEIGHT)]
+    matches += _title_phrases(number_words(titles, parts, entries), entries)
+    for name, dtype in items.schema.items():
+        if dtype == pl.String and name not in _NOT_FIELDS:
+            matches += _field_matches(items[name], entries)
+    postings = _weighted(matches, entries, items.height)
+    return Lexicon(entries, postings, list(_compounds(entries)))
+
+
+def _title_phrases(words: WordTable, entries: dict[str, int]) -> list[_Matches]:
+    names = list(entries)
+    size = np.int64(len(names))
+    stop = np.array([name in STOP_WORDS for name in names], dtype=bool)
+    bare = np.array([not any(c.isalpha() for c in name) for name in names], dtype=bool)
+    ids, rows = words.ids.astype(np.int64), words.rows
+    found = []
+    keys = ids
+    for length in (2, 3):
+        keys = keys[:-1] * size + ids[length - 1 :] if len(keys) else keys
+        first, last = ids[: len(keys)], ids[length - 1 :]
+        usable = (rows[: len(keys)] == rows[length - 1 :]) & ~stop[first] & ~stop[last]
+        usable &= ~(bare[first] & bare[last])
+        found.append(_frequent(keys[usable], rows[: len(keys)][usable], length, names, entries))
+    return found
+
+
+def _frequent(
+    keys: NDArray[np.int64],
+    rows: NDArray[np.int64],
+    length: int,
+    names: list[str],
+    entries: dict[str, int],
+) -> _Matches:
+    pairs = pl.DataFrame({"key": keys, "item": rows}).unique()
+    held = pairs.group_by("key").len().filter(pl.col("len") >= MIN_PHRASE_ITEMS).sort("key")
+    numbers = [entries.setdefault(_spell(key, length, names), len(entries)) for key in held["key"]]
+    numbered = held.select("key", pl.Series("entry", numbers, dtype=pl.Int32))
+    kept = pairs.join(numbered, on="key", how="inner")
+    return _Matches(kept["entry"].to_numpy(), kept["item"].to_numpy(), PHRASE_WEIGHT)
+
+
+def _spell(key: int, length: int, names: list[str]) -> str:
+    words: list[str] = []
+    for _ in range(length):
+        key, word = divmod(key, len(names))
+        words.insert(0, names[word])
+    return " ".join(words)
+
+
+def _field_matches(values: pl.Series, entries: dict[str, int]) -> list[_Matches]:
+    """Match a field's values and their words, working on each distinct text once."""
+    distinct = values.fill_null("").unique().sort()
+    rows = values.fill_null("").replace_strict(distinct, pl.Series(range(len(distinct))))
+    order = rows.to_numpy()
+    whole = number_words(distinct.to_list(), _value_phrases, entries)
+    single = number_words(distinct.to_list(), _value_words, entries)
+    return [
+        _Matches(*_spread(whole, order), VALUE_WEIGHT),
+        _Matches(*_spread(single, order), FIELD_WORD_WEIGHT),
+    ]
+
+
+def _value_phrases(text: str) -> list[str]:
+    return [" ".join(words) for words in _short_values(text)]
+
+
+def _value_words(text: str) -> list[str]:
+    return [word for words in _short_values(text) if len(words) > 1 for word in words]
+
+
+def _short_values(text: str) -> Iterator[list[str]]:
+    for value in _VALUES.split(text):
+        words = parts(value.rpartition(": ")[2])
+        has_letter = any(word.isalpha() for word in words)
+        if 0 < len(words) <= MAX_VALUE_WORDS and has_letter:
+            yield words
+
+
+def _spread(
+    table: WordTable, texts: NDArray[np.int64]
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Give each item the ids of the text that it has."""
+    lengths = np.diff(table.offsets)[texts]
+    items = np.repeat(np.arange(len(texts)), lengths)
+    within = np.arange(len(items)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    return table.ids[np.repeat(table.offsets[texts], lengths) + within], items
+
+
+def _weighted(matches: list[_Matches], entries: dict[str, int], n_items: int) -> Postings:
+    size = max(n_items, 1)
+    keys = np.concatenate([m.entries.astype(np.int64) * size + m.items for m in matches])
+    weights = np.concatenate([np.full(len(m.entries), m.weight, np.float32) for m in matches])
+    stop = np.array([name in STOP_WORDS for name in entries], dtype=bool)
+    usable = ~stop[keys // size] if len(keys) else np.zeros(0, dtype=bool)
+    table = pl.DataFrame({"key": keys[usable], "weight": weights[usable]})
+    best = table.group_by("key").agg(pl.col("weight").max()).sort("key")
+    entry, item = np.divmod(best["key"].to_numpy(), size)
+    held = np.bincount(entry, minlength=len(entries))
+    idf = np.log1p(n_items / np.maximum(held, 1)).astype(np.float32)
+    offsets = np.concatenate([[0], np.cumsum(held)]).astype(np.int64)
+    scores = best["weight"].to_numpy() * idf[entry]
+    return Postings(offsets, item.astype(np.int32), scores.astype(np.float32), n_items)
+
+
+def _compounds(entries: dict[str, int]) -> Iterator[tuple[str, str]]:
+    for entry in entries:
+        joined = entry.replace(" ", "")
+        two_words = entry.count(" ") == 1 and joined.isalpha()
+        if two_words and len(joined) >= MIN_COMPOUND_LETTERS:
+            yield entry, joined

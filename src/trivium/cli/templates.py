@@ -1,0 +1,112 @@
+"""The texts that commands write: configurations with comments, and the status table."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel
+
+from trivium.foundation.config import Config
+
+if TYPE_CHECKING:
+    from trivium.pipeline.runner import StageStatus
+
+_HEAD = """\
+# Every setting that is commented out is at its default; `trivium check` names what is wrong.
+"""
+
+
+def user_config(
+    items: Sequence[Path], queries: Sequence[Path], judgments: Sequence[Path], base: Path
+) -> str:
+    """A commented trivium.toml for some files; every other setting is there, commented out."""
+    data = {"items": items, "queries": queries, "judgments": judgments}
+    given = {
+        name: [os.path.relpath(path, base).replace(os.sep, "/") for path in paths]
+        for name, paths in data.items()
+    }
+    return _HEAD + "".join(
+        _section(name, getattr(Config(), name), given if name == "data" else {})
+        for name in Config.model_fields
+    )
+
+
+def market_config(model: str, judge: str) -> str:
+    """The trivium.toml of a simulated marketplace."""
+    return f"""\
+# A simulated marketplace: nothing in it is real.
+[data]
+items = "items.parquet"
+queries = "queries.parquet"
+judgments = "judgments.parquet"
+qrels = "truth.parquet"
+complete = true
+synonyms = "synonyms.txt"
+item_text = ["{{title}}"]
+judge_item_text = ["{{title}}", "brand: {{brand}}", "colour: {{colour}}", "size: {{size}}"]
+
+[split]
+seed = 0.35
+train = 0.3
+validation = 0.05
+test = 0.3
+
+[mine]
+model = "{model}"
+depth = 100
+
+[annotate]
+model = "{judge}"
+pairs_per_query = 40
+epochs = 2
+learning_rate = 1e-4
+max_length = 64
+
+[train]
+max_length = 48
+scale = 0.4
+validations = 2
+validation_items = 600
+"""
+
+
+def status_table(rows: Sequence[StageStatus]) -> str:
+    """One line a stage: its state, when it is stale why, and what it made."""
+    lines = []
+    for row in rows:
+        made = ""
+        if row.manifest:
+            counts = ", ".join(f"{count:,} {name}" for name, count in row.manifest["rows"].items())
+            made = f"{counts}; {row.manifest['seconds']:g} s"
+        why = f"since {'; '.join(row.why)}" if row.why else ""
+        lines.append(f"{row.stage:<10} {row.state:<11} {why or made}".rstrip())
+    return "\n".join(lines)
+
+
+def _section(name: str, section: BaseModel, given: dict[str, Any]) -> str:
+    lines = [f"\n[{name}]  # {(type(section).__doc__ or '').splitlines()[0]}"]
+    tables = []
+    for key, field in type(section).model_fields.items():
+        value = getattr(section, key)
+        if isinstance(value, BaseModel):
+            tables.append(f"# [{name}.{key}]  # {(type(value).__doc__ or '').splitlines()[0]}")
+            tables += [f"# {inner} = {{}}" for inner in type(value).model_fields]
+            continue
+        note = f"  # {field.description}" if field.description else ""
+        if key in given:
+            lines.append(f"{key} = {_toml(given[key])}{note}")
+        elif value is None:
+            lines.append(f"# {key} ={note or '  # not set'}")
+        else:
+            lines.append(f"# {key} = {_toml(value)}{note}")
+    return "\n".join(lines + tables) + "\n"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str):
+        value = value[0]
+    return json.dumps(value, ensure_ascii=False, default=str)

@@ -1,0 +1,1 @@
+"""The method as pure functions: arrays and tables in, arrays and tables out."""

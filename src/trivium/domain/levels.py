@@ -1,0 +1,186 @@
+"""The five levels of difficulty: which pair is an example of what, and why.
+
+| level | rule (arXiv 2606.23911) |
+|---|---|
+| easy_positive | every channel retrieved it, and it is relevant |
+| hard_positive | a lexical channel has it near the top, no dense channel found it; relevant |
+| hard_negative | exactly one channel retrieved it, near the top, and it is irrelevant |
+| token_similar_negative | TF-IDF cosine inside a band, no channel retrieved it; irrelevant |
+| random_negative | drawn from the catalog, neither retrieved nor judged |
+
+Human grades of seed queries make two levels beside them: seed_positive and seed_negative.
+Relevant is grade 3 or 4, irrelevant 0 or 1; grade 2 makes no example.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from trivium.domain.sampling import draw_positions, hash_strings
+from trivium.foundation.config import ExamplesConfig, MineConfig
+from trivium.foundation.tables import EXAMPLES, channels_of
+
+POSITIVE_LEVELS = ("seed_positive", "easy_positive", "hard_positive")
+NEGATIVE_LEVELS = ("seed_negative", "hard_negative", "token_similar_negative", "random_negative")
+LEVELS = POSITIVE_LEVELS + NEGATIVE_LEVELS
+
+_RELEVANT, _IRRELEVANT = 3, 1
+_COLUMNS = list(EXAMPLES.columns)
+_BY_QUERY = ["query_id", "level", "item_id"]
+
+
+def machine_levels(
+    candidates: pl.DataFrame, labels: pl.DataFrame, config: ExamplesConfig, mine: MineConfig
+) -> tuple[pl.DataFrame, dict[str, int]]:
+    """Turn labelled candidates into examples of the first four levels.
+
+    Args:
+        candidates: Candidates with their ranks, null = not retrieved.
+        labels: Labels of (some of) them, with p_relevant and p_irrelevant.
+        config: Depths, band and floors.
+        mine: Which channels are lexical, which dense.
+
+    Returns:
+        Examples (before the caps), and the number of labelled candidates left out, by reason.
+    """
+    channels = channels_of(candidates)
+    pairs = candidates.join(labels, on=["query_id", "item_id"], how="inner")
+    levelled = pairs.with_columns(_level(channels, config, mine).alias("level"))
+    left_out = {
+        "grade 2": levelled.filter(pl.col("grade") == 2).height,
+        "below the confidence floor": levelled.filter(_unsure(config)).height,
+    }
+    left_out["no level's rule holds"] = (
+        levelled["level"].null_count()
+        - left_out["grade 2"]
+        - left_out["below the confidence floor"]
+    )
+    kept = levelled.filter(pl.col("level").is_not_null())
+    made = kept.with_columns(pl.lit("judge").alias("source"), _reason(channels).alias("reason"))
+    return made.select(_COLUMNS).sort(_BY_QUERY), left_out
+
+
+def seed_levels(judgments: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
+    """Turn human grades into seed positives and seed negatives; grade 2 is left out."""
+    level = (
+        pl.when(pl.col("grade") >= _RELEVANT)
+        .then(pl.lit("seed_positive"))
+        .when(pl.col("grade") <= _IRRELEVANT)
+        .then(pl.lit("seed_negative"))
+    )
+    made = judgments.with_columns(
+        level.alias("level"),
+        (pl.col("grade") >= _RELEVANT).cast(pl.Float32).alias("p_relevant"),
+        (pl.col("grade") <= _IRRELEVANT).cast(pl.Float32).alias("p_irrelevant"),
+        pl.lit("human").alias("source"),
+        pl.format("human grade {}", pl.col("grade")).alias("reason"),
+    )
+    kept = made.filter(pl.col("level").is_not_null()).select(_COLUMNS).sort(_BY_QUERY)
+    return kept, {"human grade 2": judgments.height - kept.height}
+
+
+def random_negatives(
+    query_ids: Sequence[str],
+    item_ids: Sequence[str],
+    excluded: pl.DataFrame,
+    per_query: int,
+    seed: int,
+) -> pl.DataFrame:
+    """Draw easy negatives for each query from the catalog.
+
+    Args:
+        query_ids: The queries.
+        item_ids: The catalog, sorted.
+        excluded: Pairs query_id, item_id that were retrieved or judged.
+        per_query: Draws for a query; fewer rows remain where a draw repeats or is excluded.
+        seed: Seed; with the query's id it decides the draw.
+    """
+    positions = draw_positions(hash_strings(query_ids, seed), per_query, len(item_ids))
+    drawn = pl.DataFrame(
+        {
+            "query_id": pl.Series(query_ids, dtype=pl.String).repeat_by(per_query).explode()
+            if per_query
+            else pl.Series([], dtype=pl.String),
+            "item_id": pl.Series(item_ids, dtype=pl.String).gather(positions.ravel()),
+        }
+    ).unique()
+    kept = drawn.join(
+        excluded.select("query_id", "item_id"), on=["query_id", "item_id"], how="anti"
+    )
+    return (
+        kept.with_columns(
+            pl.lit("random_negative").alias("level"),
+            pl.lit(None, dtype=pl.Int8).alias("grade"),
+            pl.lit(None, dtype=pl.Float32).alias("p_relevant"),
+            pl.lit(None, dtype=pl.Float32).alias("p_irrelevant"),
+            pl.lit("sampled").alias("source"),
+            pl.lit("drawn from the catalog; not retrieved, not judged").alias("reason"),
+        )
+        .select(_COLUMNS)
+        .sort(_BY_QUERY)
+    )
+
+
+def capped(examples: pl.DataFrame, config: ExamplesConfig) -> tuple[pl.DataFrame, dict[str, int]]:
+    """Cap the positives and the negatives of a query, each level in turn, the surest first."""
+    positive = pl.col("level").is_in(POSITIVE_LEVELS)
+    sureness = pl.when(positive).then(pl.col("p_relevant")).otherwise(pl.col("p_irrelevant"))
+    ordered = examples.with_columns(
+        positive.alias("_positive"), sureness.fill_null(0.0).alias("_sure")
+    ).sort(["query_id", "level", "_sure", "item_id"], descending=[False, False, True, False])
+    turn = pl.int_range(pl.len()).over("query_id", "level").alias("_turn")
+    ordered = ordered.with_columns(turn).sort("query_id", "_positive", "_turn", "level")
+    place = pl.int_range(pl.len()).over("query_id", "_positive")
+    cap = pl.when("_positive").then(config.max_positives).otherwise(config.max_negatives)
+    kept = ordered.filter(place < cap).select(_COLUMNS).sort(_BY_QUERY)
+    return kept, {"over the cap of a query": examples.height - kept.height}
+
+
+def _level(channels: Sequence[str], config: ExamplesConfig, mine: MineConfig) -> pl.Expr:
+    relevant = (pl.col("grade") >= _RELEVANT) & (pl.col("p_relevant") >= config.min_p_relevant)
+    irrelevant = (pl.col("grade") <= _IRRELEVANT) & (
+        pl.col("p_irrelevant") >= config.min_p_irrelevant
+    )
+    lexical = [pl.col(f"rank_{c}") for c in channels if c in mine.lexical]
+    dense = [pl.col(f"rank_{c}") for c in channels if c in mine.dense]
+    near_top = (
+        pl.min_horizontal(lexical) <= config.hard_positive_depth if lexical else pl.lit(False)
+    )
+    missed = pl.all_horizontal([rank.is_null() for rank in dense]) if dense else pl.lit(False)
+    best = pl.min_horizontal([pl.col(f"rank_{c}") for c in channels])
+    in_band = pl.col("tfidf").is_between(config.tfidf_low, config.tfidf_high)
+    return (
+        pl.when(relevant & (pl.col("channels") == len(channels)))
+        .then(pl.lit("easy_positive"))
+        .when(relevant & near_top & missed)
+        .then(pl.lit("hard_positive"))
+        .when(irrelevant & (pl.col("channels") == 1) & (best <= config.hard_negative_depth))
+        .then(pl.lit("hard_negative"))
+        .when(irrelevant & (pl.col("channels") == 0) & in_band)
+        .then(pl.lit("token_similar_negative"))
+    )
+
+
+def _unsure(config: ExamplesConfig) -> pl.Expr:
+    grade = pl.col("grade")
+    return ((grade >= _RELEVANT) & (pl.col("p_relevant") < config.min_p_relevant)) | (
+        (grade <= _IRRELEVANT) & (pl.col("p_irrelevant") < config.min_p_irrelevant)
+    )
+
+
+def _reason(channels: Sequence[str]) -> pl.Expr:
+    ranks = [
+        pl.format(f"{channel} {{}}", pl.col(f"rank_{channel}").cast(pl.String).fill_null("-"))
+        for channel in channels
+    ]
+    places = pl.concat_str(ranks, separator=", ")
+    sure = pl.max_horizontal("p_relevant", "p_irrelevant").cast(pl.Float64).round(2)
+    return pl.format(
+        "grade {} ({}); ranks: {}; tf-idf {}",
+        pl.col("grade"),
+        sure,
+        places,
+        pl.col("tfidf").cast(pl.Float64).round(2).cast(pl.String).fill_null("-"),
+    )

@@ -1,0 +1,154 @@
+"""What each stage reads: the settings, files, models and earlier stages that decide its result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from trivium.adapters.models import model_fingerprint
+from trivium.foundation.config import Config
+from trivium.foundation.workspace import Plan, fingerprint
+
+STAGES = ("inputs", "mine", "annotate", "examples", "train", "evaluate", "report")
+
+
+@dataclass(frozen=True)
+class StageReads:
+    """What a stage reads.
+
+    Attributes:
+        settings: Dotted names of sections or single settings.
+        files: Settings of `[data]` whose files it reads.
+        models: Settings that name models.
+        upstream: Stages whose tables it reads.
+    """
+
+    settings: Sequence[str]
+    files: Sequence[str] = ()
+    models: Sequence[str] = ()
+    upstream: Sequence[str] = ()
+
+
+_TEXTS = ("columns", "query_text", "item_text", "judge_query_text", "judge_item_text")
+_BAND = ("examples.tfidf_low", "examples.tfidf_high")
+_ROLES = ("mine.lexical", "mine.dense")
+
+READS: Mapping[str, StageReads] = {
+    "inputs": StageReads(
+        settings=(
+            *(f"data.{name}" for name in _TEXTS),
+            "data.head_share",
+            "data.torso_share",
+            "split",
+            "run.seed",
+        ),
+        files=("items", "queries", "judgments", "qrels"),
+    ),
+    "mine": StageReads(
+        settings=("mine", *_BAND, "examples.max_negatives", "run.seed", "run.shard"),
+        files=("synonyms",),
+        models=("mine.model",),
+        upstream=("inputs",),
+    ),
+    "annotate": StageReads(
+        settings=(
+            "annotate",
+            *_BAND,
+            *_ROLES,
+            "examples.hard_positive_depth",
+            "examples.hard_negative_depth",
+            "run.seed",
+        ),
+        models=("annotate.model",),
+        upstream=("inputs", "mine"),
+    ),
+    "examples": StageReads(
+        settings=("examples", *_ROLES, "run.seed", "run.shard"),
+        upstream=("inputs", "mine", "annotate"),
+    ),
+    "train": StageReads(
+        settings=("train", "evaluate.cutoff", "evaluate.gain", "data.complete", "run.seed"),
+        models=("train.model", "mine.model"),
+        upstream=("inputs", "examples"),
+    ),
+    "evaluate": StageReads(
+        settings=("evaluate", "data.complete", "train.max_length", "run.seed"),
+        models=("train.model", "mine.model"),
+        upstream=("inputs", "train"),
+    ),
+    "report": StageReads(
+        settings=("report",),
+        upstream=("inputs", "mine", "annotate", "examples", "train", "evaluate"),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Planner:
+    """Plans the stages of one configuration."""
+
+    config: Config
+
+    @cached_property
+    def plans(self) -> dict[str, Plan]:
+        """A plan for every stage, in order.
+
+        Raises:
+            DependencyError: If a model of a package is not installed.
+        """
+        plans: dict[str, Plan] = {}
+        for stage in STAGES:
+            reads = READS[stage]
+            plans[stage] = Plan(
+                stage,
+                settings=self._settings(reads.settings),
+                inputs=self._files(reads.files) | self._models(reads.models),
+                upstream={name: plans[name].key for name in reads.upstream},
+            )
+        return plans
+
+    def setting(self, name: str) -> Any:
+        """The value of a dotted setting."""
+        value: Any = self.config
+        for part in name.split("."):
+            value = getattr(value, part)
+        return value
+
+    def _settings(self, names: Sequence[str]) -> dict[str, Any]:
+        settings: dict[str, Any] = {}
+        for name in names:
+            value = self.setting(name)
+            if isinstance(value, BaseModel):
+                plain = value.model_dump(mode="json")
+                settings |= {f"{name}.{key}": plain[key] for key in plain}
+            else:
+                settings[name] = value
+        return settings
+
+    def _files(self, names: Sequence[str]) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for name in names:
+            value = self.setting(f"data.{name}")
+            paths: list[Path] = value if isinstance(value, list) else [value] if value else []
+            for number, path in enumerate(paths):
+                # An absent file is for the stage to report, with everything else that is wrong.
+                found[f"{name}[{number}]"] = fingerprint(path) if path.is_file() else "absent"
+        return found
+
+    def _models(self, names: Sequence[str]) -> dict[str, str]:
+        chosen = {name: self.setting(name) for name in names}
+        return {name: self._model(model) for name, model in chosen.items() if model}
+
+    def _model(self, name: str) -> str:
+        if name not in self._fingerprints:
+            self._fingerprints[name] = model_fingerprint(name)
+        return self._fingerprints[name]
+
+    @cached_property
+    def _fingerprints(self) -> dict[str, str]:
+        return {}

@@ -1,0 +1,130 @@
+"""What the report shows, gathered from the stages' tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import polars as pl
+
+from trivium.foundation.config import Config
+from trivium.foundation.workspace import Workspace
+from trivium.pipeline.plans import STAGES
+from trivium.stages.report import ReportData
+
+
+def collect(workspace: Workspace, config: Config) -> ReportData:
+    """Gather a finished run's tables for its report."""
+    evaluate, annotate = workspace.stage("evaluate"), workspace.stage("annotate")
+    mine, train = workspace.stage("mine"), workspace.stage("train")
+    chosen = train.read("chosen").with_columns(pl.col("stage").cast(pl.String))
+    levels, level_examples = _levels(workspace, complete=config.data.complete)
+    return ReportData(
+        metrics=evaluate.read("metrics"),
+        gains=evaluate.read("gains"),
+        baseline="start",
+        title=config.report.title,
+        config=config.model_dump(mode="json"),
+        manifest=_manifest(workspace),
+        simulated=_simulated(workspace),
+        overlap=mine.read("overlap"),
+        found_by=_found_by(mine.read("found_by")),
+        reliability=annotate.read("reliability"),
+        agreement=annotate.read("agreement"),
+        confusion=annotate.read("confusion"),
+        levels=levels,
+        level_examples=level_examples,
+        curves=train.read("curves"),
+        best=_best(chosen),
+    )
+
+
+def _manifest(workspace: Workspace) -> pl.DataFrame:
+    rows = []
+    for stage in STAGES:
+        manifest = workspace.stage(stage).manifest()
+        if manifest is None:
+            continue
+        counts = ", ".join(f"{count:,} {name}" for name, count in manifest["rows"].items())
+        rows.append(
+            {
+                "stage": stage,
+                "seconds": float(manifest["seconds"]),
+                "rows": counts,
+                "summary": list(manifest["summary"]),
+            }
+        )
+    schema: dict[str, Any] = {
+        "stage": pl.String,
+        "seconds": pl.Float64,
+        "rows": pl.String,
+        "summary": pl.List(pl.String),
+    }
+    return pl.DataFrame(rows, schema=schema)
+
+
+def _simulated(workspace: Workspace) -> bool:
+    """Simulated items say so in their ids."""
+    ids = workspace.stage("inputs").read("items")["item_id"]
+    return bool(ids.str.starts_with("sim-").all())
+
+
+def _found_by(table: pl.DataFrame) -> pl.DataFrame:
+    channels = [name for name in table.columns if name != "pairs"]
+    named = [pl.when(pl.col(name)).then(pl.lit(name)) for name in channels]
+    joined = pl.concat_str(named, separator="+", ignore_nulls=True)
+    sets = table.select(joined.alias("channels"), pl.col("pairs").alias("candidates"))
+    return sets.with_columns(
+        pl.when(pl.col("channels") == "")
+        .then(pl.lit("no channel"))
+        .otherwise(pl.col("channels"))
+        .alias("channels")
+    )
+
+
+def _levels(workspace: Workspace, *, complete: bool) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Counts of every level, its precision against human grades where there are any, and a row."""
+    examples = workspace.stage("examples").read("examples")
+    read = workspace.stage("inputs").read
+    checked = _graded_by_humans(examples, read("judgments"), read("qrels"), complete=complete)
+    right = (
+        pl.when(pl.col("level").str.ends_with("positive"))
+        .then(pl.col("_human") >= 3)
+        .otherwise(pl.col("_human") <= 1)
+    )
+    precision = checked.group_by("level").agg(
+        right.mean().alias("precision"), pl.len().cast(pl.Int64).alias("precision_pairs")
+    )
+    counts = examples.group_by("level").agg(
+        pl.len().cast(pl.Int64).alias("rows"),
+        pl.col("query_id").n_unique().cast(pl.Int64).alias("queries"),
+    )
+    levels = counts.join(precision, on="level", how="left").with_columns(
+        pl.col("precision_pairs").fill_null(0)
+    )
+    first = examples.sort("query_id", "item_id").group_by("level", maintain_order=True).first()
+    texts = first.join(read("queries").select("query_id", "query"), on="query_id").join(
+        read("items").select("item_id", "title"), on="item_id"
+    )
+    shown = texts.select("query", "title", "level", "grade", "reason")
+    return levels.sort("level"), shown.sort("level")
+
+
+def _graded_by_humans(
+    examples: pl.DataFrame, judgments: pl.DataFrame, qrels: pl.DataFrame, *, complete: bool
+) -> pl.DataFrame:
+    """The machine's examples that have a grade of their own, in column `_human`."""
+    machine = examples.filter(pl.col("source") != "human")
+    pair = ["query_id", "item_id"]
+    human = pl.concat([qrels, judgments]).unique(pair, keep="first", maintain_order=True)
+    joined = machine.join(human.rename({"grade": "_human"}), on=pair, how="left")
+    if complete:
+        known = pl.col("query_id").is_in(qrels["query_id"].unique().implode())
+        absent = pl.when(known).then(pl.lit(0, dtype=pl.Int8))
+        joined = joined.with_columns(pl.coalesce("_human", absent).alias("_human"))
+    return joined.filter(pl.col("_human").is_not_null())
+
+
+def _best(chosen: pl.DataFrame) -> Mapping[str, Any] | None:
+    moved = chosen.filter(pl.col("step") > 0)
+    return moved.row(-1, named=True) if moved.height else None

@@ -1,0 +1,288 @@
+"""Each stage in a workspace: its tables in, its function, its tables out, and what to say of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import polars as pl
+
+from trivium.adapters.channels.coverage import coverage
+from trivium.adapters.executors import Executor
+from trivium.domain.levels import LEVELS
+from trivium.domain.sampling import hash_strings
+from trivium.foundation.config import Config
+from trivium.foundation.errors import InputError
+from trivium.foundation.workspace import StageFolder, Workspace, write_atomically, write_table
+from trivium.pipeline.shards import run_shards, total
+from trivium.pipeline.work import AnnotateShards, ExampleShards, MineShards
+
+Outcome = tuple[dict[str, int], list[str]]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every step is given.
+
+    Attributes:
+        workspace: The run's folder.
+        config: The configuration.
+        executor: Where shards are worked on.
+    """
+
+    workspace: Workspace
+    config: Config
+    executor: Executor
+
+    def table(self, stage: str, name: str) -> pl.DataFrame:
+        """A table of an earlier stage."""
+        return self.workspace.stage(stage).read(name)
+
+    def shards(self, queries: pl.DataFrame) -> int:
+        """Number of shards that some queries are cut into."""
+        return -(-queries.height // self.config.run.shard)
+
+
+def inputs(job: Job, folder: StageFolder) -> Outcome:
+    """Read, check and deal the user's tables."""
+    from trivium.stages.inputs import read_inputs
+
+    made = read_inputs(job.config)
+    tables = {
+        "items": made.items,
+        "queries": made.queries,
+        "judgments": made.judgments,
+        "qrels": made.qrels,
+    }
+    for name, table in tables.items():
+        write_table(folder.table_path(name), table)
+    parts = made.queries.group_by("part").len().sort("part")
+    summary = ["queries: " + ", ".join(f"{n:,} {part}" for part, n in parts.iter_rows())]
+    return {name: table.height for name, table in tables.items()}, summary + _aside(made.set_aside)
+
+
+def mine(job: Job, folder: StageFolder) -> Outcome:
+    """Search the channels for the training queries."""
+    from trivium.domain.disagreement import found_by, overlap
+
+    queries, aside = _queries_to_mine(job)
+    write_table(folder.table_path("queries"), queries)
+    shards = job.shards(queries)
+    work = MineShards(job.workspace, job.config)
+    counts = run_shards(job.executor, work, folder, "candidates", shards)
+    channels = job.config.mine.channels
+    candidates = folder.read("candidates")
+    overlaps = overlap(candidates, channels)
+    write_table(folder.table_path("overlap"), overlaps)
+    write_table(folder.table_path("found_by"), found_by(candidates, channels))
+    rows = sum(shard["rows"] for shard in counts)
+    deepest = overlaps.filter(pl.col("depth") == pl.col("depth").max())
+    shared = [f"{r['a']} and {r['b']} share {r['overlap']:.0%}" for r in deepest.to_dicts()]
+    summary = [f"of their top results, {', '.join(shared)}"] if shared else []
+    return {"queries": queries.height, "candidates": rows}, summary + _aside(aside)
+
+
+def annotate(job: Job, folder: StageFolder) -> Outcome:
+    """Fit the judge and grade the candidates that some level could use."""
+    from trivium.stages.annotate import FittedJudge, fit
+
+    fitted = FittedJudge.load(folder.path)
+    if fitted is None:
+        fitted = fit(
+            job.table("inputs", "judgments"),
+            job.table("inputs", "items"),
+            job.table("inputs", "queries"),
+            job.config.annotate,
+            seed=job.config.run.seed,
+            folder=folder.path,
+        )
+        fitted.save(folder.path)
+    shards = job.shards(job.table("mine", "queries"))
+    work = AnnotateShards(job.workspace, job.config)
+    counts = run_shards(job.executor, work, folder, "labels", shards)
+    rows = sum(shard["rows"] for shard in counts)
+    measures = fitted.agreement.measures
+    spoken = [
+        f"{row['measure']} {row['value']:.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}]"
+        for row in measures.to_dicts()
+    ]
+    pairs, queries = measures.select("pairs", "queries").row(0)
+    summary = [
+        f"judge against {pairs} human grades of {queries} unseen queries: {', '.join(spoken)}",
+        *(f"not annotated, {reason}: {n:,}" for reason, n in total(counts, "left_out").items()),
+    ]
+    return {"labels": rows}, summary
+
+
+def examples(job: Job, folder: StageFolder) -> Outcome:
+    """Make examples of the five levels and of the seed's human grades."""
+    mined = job.table("mine", "queries")
+    seed = job.table("inputs", "queries").filter(pl.col("part") == "seed")
+    shards = job.shards(mined) + job.shards(seed)
+    work = ExampleShards(job.workspace, job.config)
+    counts = run_shards(job.executor, work, folder, "examples", shards)
+    levels = total(counts, "levels")
+    summary = [
+        ", ".join(f"{levels[level]:,} {level}" for level in LEVELS if levels[level]),
+        *(f"left out, {reason}: {n:,}" for reason, n in sorted(total(counts, "left_out").items())),
+    ]
+    return {"examples": sum(shard["rows"] for shard in counts)}, summary
+
+
+def train(job: Job, folder: StageFolder) -> Outcome:
+    """Train the towers on the examples."""
+    from trivium.adapters.models import resolve_model
+    from trivium.stages import train as stage
+
+    config, examples_ = job.config, job.table("examples", "examples")
+    items, queries = job.table("inputs", "items"), job.table("inputs", "queries")
+    validation = stage.validation_set(
+        queries,
+        items,
+        job.table("inputs", "qrels"),
+        config.train,
+        config.evaluate,
+        complete=config.data.complete,
+        seed=config.run.seed,
+    )
+    tower = stage.train(
+        examples_,
+        items,
+        queries.join(examples_.select("query_id").unique(), on="query_id", how="semi"),
+        validation,
+        config.train,
+        resolve_model(config.train.model or config.mine.model),
+        folder.path,
+        config.run.seed,
+    )
+    write_table(folder.table_path("curves"), tower.curves)
+    write_table(folder.table_path("chosen"), tower.chosen)
+    start = tower.curves["ndcg"].drop_nulls()[0]
+    end = tower.chosen["ndcg"][-1]
+    summary = [
+        f"validation NDCG {start:.4f} -> {end:.4f} on {validation.queries.height} queries",
+        *(f"stage {name} skipped: {why}" for name, why in tower.skipped.items()),
+    ]
+    return {"stages": tower.chosen.height}, summary
+
+
+def evaluate(job: Job, folder: StageFolder) -> Outcome:
+    """Search the whole catalog with every system for the test queries."""
+    from trivium.stages import evaluate as stage
+
+    config = job.config
+    queries = job.table("inputs", "queries").filter(pl.col("part") == "test")
+    qrels = job.table("inputs", "qrels").join(queries, on="query_id", how="semi")
+    items = job.table("inputs", "items")
+    systems = {
+        "start": config.train.model or config.mine.model,
+        "trained": str(job.workspace.stage("train").path / "model"),
+        "bm25": "channel:bm25",
+    }
+    scored = [
+        _scored_once(job, folder, name, system, items, queries, qrels)
+        for name, system in systems.items()
+    ]
+    per_query = pl.concat(scored)
+    seed = config.run.seed
+    metrics = stage.summarise(per_query, "start", config.evaluate, seed)
+    gains = stage.gains(per_query, "start", config.evaluate, seed)
+    for name, table in {"per_query": per_query, "metrics": metrics, "gains": gains}.items():
+        write_table(folder.table_path(name), table)
+    return {"test queries": queries.height, "metrics": metrics.height}, [_headline(gains)]
+
+
+def report(job: Job, folder: StageFolder) -> Outcome:
+    """Lay everything out as one HTML page, and print the results."""
+    from rich.console import Console
+
+    from trivium.pipeline.report_data import collect
+    from trivium.stages import report as stage
+
+    data = collect(job.workspace, job.config)
+    page = stage.render(data)
+    place = folder.path / "report.html"
+    write_atomically(place, lambda path: path.write_text(page, encoding="utf-8"))
+    Console(stderr=True).print(stage.results_table(data.metrics, data.gains))
+    return {"page": 1}, [f"open {place}"]
+
+
+def _scored_once(
+    job: Job,
+    folder: StageFolder,
+    name: str,
+    system: str,
+    items: pl.DataFrame,
+    queries: pl.DataFrame,
+    qrels: pl.DataFrame,
+) -> pl.DataFrame:
+    """Score a system, or read the score that an earlier, killed run already has."""
+    from trivium.stages.evaluate import retrieve, score_run
+
+    config, place = job.config, folder.path / "systems" / f"{name}.parquet"
+    if not place.exists():
+        run = retrieve(
+            system,
+            items,
+            queries,
+            depth=config.evaluate.depth,
+            max_length=None if system.startswith("channel:") else config.train.max_length,
+            mine=config.mine,
+            data=config.data,
+        )
+        write_table(folder.path / "runs" / f"{name}.parquet", run)
+        scored = score_run(
+            run, qrels, queries, config.evaluate, complete=config.data.complete, system=name
+        )
+        write_table(place, scored)
+    return pl.read_parquet(place, memory_map=False)
+
+
+def _headline(gains: pl.DataFrame) -> str:
+    first = gains.filter((pl.col("system") == "trained") & (pl.col("segment") == "all")).to_dicts()[
+        0
+    ]
+    return (
+        f"{first['measure']}: trained against start {first['difference']:+.4f} "
+        f"[{first['ci_low']:+.4f}, {first['ci_high']:+.4f}], p = {first['p_value']:.4f}, "
+        f"{first['queries']} queries"
+    )
+
+
+def _queries_to_mine(job: Job) -> tuple[pl.DataFrame, dict[str, int]]:
+    """The training queries for which the catalog has something, sampled if so configured."""
+    config, aside = job.config.mine, {}
+    queries = job.table("inputs", "queries").filter(pl.col("part") == "train")
+    if config.min_coverage:
+        shares = coverage(queries, job.table("inputs", "items"))
+        known = queries.filter(shares >= config.min_coverage)
+        aside["no item has enough of its words"] = queries.height - known.height
+        queries = known
+    if config.queries and queries.height > config.queries:
+        aside["over mine.queries"] = queries.height - config.queries
+        hashes = hash_strings(queries["query_id"].to_list(), job.config.run.seed)
+        ordered = queries.with_columns(pl.Series("_hash", hashes)).sort("_hash", "query_id")
+        queries = ordered.head(config.queries)
+    if queries.is_empty():
+        raise InputError.of(
+            "queries to mine",
+            got="none",
+            expected="queries without judgments, or a share of the judged ones",
+            fix="give a query log, raise split.train, or lower mine.min_coverage",
+        )
+    return queries.select("query_id", "query", "text").sort("query_id"), aside
+
+
+def _aside(counts: Mapping[str, int]) -> list[str]:
+    return [f"queries set aside, {reason}: {n:,}" for reason, n in counts.items() if n]
+
+
+STEPS: Mapping[str, Callable[[Job, StageFolder], Outcome]] = {
+    "inputs": inputs,
+    "mine": mine,
+    "annotate": annotate,
+    "examples": examples,
+    "train": train,
+    "evaluate": evaluate,
+    "report": report,
+}

