@@ -41,6 +41,17 @@ PARTS = ["seed"] * 8 + ["calibration"] * 4 + ["agreement"] * 4 + ["train"] * 4
 CHANNELS = ("dictionary", "bm25", "dense")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Threads that wait for one another on a busy machine take ten times as long."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def items() -> pl.DataFrame:
     names = [f"{thing} {colour}" for thing in THINGS for colour in COLOURS]

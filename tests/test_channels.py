@@ -15,7 +15,7 @@ from trivium.adapters.channels.dense import DenseChannel, cached_vectors
 from trivium.adapters.channels.dictionary import DictionaryChannel
 from trivium.adapters.channels.postings import Postings
 from trivium.adapters.channels.synonyms import read_synonyms
-from trivium.adapters.channels.words import fold, parts, tokens
+from trivium.adapters.channels.words import parts, tokens
 from trivium.adapters.towers import Tower, search
 from trivium.foundation.config import DataConfig, MineConfig
 from trivium.foundation.errors import ConfigError, InputError
@@ -52,6 +52,15 @@ def build(channel, items=None, data=None, cache=None, config=CONFIG):
     return channel(items=items, config=config, data=data or DataConfig(), cache=cache)
 
 
+def titled(*titles):
+    names = [chr(ord("a") + n) for n in range(len(titles))]
+    return pl.DataFrame({"item_id": names, "title": titles, "text": titles})
+
+
+def ask(*texts):
+    return pl.DataFrame({"query_id": list("pqrs")[: len(texts)], "text": texts})
+
+
 def as_lists(runs):
     """{query_id: [(item_id, score)] in rank order}, checking that ranks count from 1."""
     found = {}
@@ -66,35 +75,12 @@ def plain_top(scores, k):
     return sorted(kept, key=lambda pair: (-pair[1], pair[0]))[:k]
 
 
-# --- words -----------------------------------------------------------------------------------
-
-
 def test_joined_words_are_kept_whole_and_split():
     assert tokens("Ryobi™ DX-4821b, 1/2 x 3.5") == [
         "ryobi", "dx", "4821b", "1", "2", "x", "3", "5", "dx4821b", "1/2", "3.5",
     ]  # fmt: skip
     assert parts("men's T-Shirts") == ["men", "t", "shirt"]
     assert parts("Décor &amp; CAFÉ") == parts("decor cafe")
-
-
-@pytest.mark.parametrize(
-    ("word", "folded"),
-    [
-        ("brushes", "brush"),
-        ("boxes", "box"),
-        ("batteries", "battery"),
-        ("shoes", "shoe"),
-        ("glass", "glass"),
-        ("status", "status"),
-        ("gas", "gas"),
-        ("4821s", "4821s"),
-    ],
-)
-def test_plurals_fold(word, folded):
-    assert fold(word) == folded
-
-
-# --- the inverted index ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("k", [1, 3, 7, 40, 1000])
@@ -117,9 +103,6 @@ def test_postings_search_equals_sorting_everything(k):
         assert hits.positions[found].tolist() == [item for item, _ in expected]
         assert hits.scores[found].tolist() == [score for _, score in expected]
         begin += count
-
-
-# --- BM25 ------------------------------------------------------------------------------------
 
 
 def plain_bm25(items, text, k):
@@ -158,7 +141,7 @@ def test_bm25_never_pads_with_items_of_score_zero():
 
 
 def test_a_catalog_without_a_word_finds_nothing():
-    items = pl.DataFrame({"item_id": ["a", "b"], "title": ["", "!"], "text": ["", "!"]})
+    items = titled("", "!")
     for channel in (Bm25Channel, DictionaryChannel):
         runs = build(channel, items).search(QUERIES, 10)
         assert runs.height == 0
@@ -173,9 +156,6 @@ def test_rows_of_the_catalog_may_come_in_any_order(channel):
     assert as_lists(runs).keys() == as_lists(shuffled).keys()
     for query_id, pairs in as_lists(runs).items():
         assert [i for i, _ in as_lists(shuffled)[query_id]] == [i for i, _ in pairs]
-
-
-# --- the dictionary --------------------------------------------------------------------------
 
 
 def own_entries(row):
@@ -213,42 +193,27 @@ def plain_dictionary(items, entries, k):
 )  # fmt: skip
 @pytest.mark.parametrize("k", [4, 500])
 def test_dictionary_equals_the_definition(text, entries, k):
-    queries = pl.DataFrame({"query_id": ["q"], "text": [text]})
-    found = as_lists(build(DictionaryChannel).search(queries, k))["q"]
+    found = as_lists(build(DictionaryChannel).search(ask(text), k))["p"]
     expected = plain_dictionary(catalog(), entries, k)
     assert [item for item, _ in found] == [item for item, _ in expected]
     assert [s for _, s in found] == pytest.approx([s for _, s in expected], abs=2e-4)
 
 
 def test_dictionary_reads_fields_that_the_text_does_not_hold():
-    items = pl.DataFrame(
-        {
-            "item_id": ["a", "b", "c"],
-            "title": ["drill", "saw", "hammer"],
-            "text": ["drill", "saw", "hammer"],
-            "use": [
-                "type: Cordless; for: Roof Work",
-                "indoor",
-                "a long sentence of prose on roofs",
-            ],
-            "price": [1.0, 2.0, 3.0],
-        }
-    )
-    queries = pl.DataFrame({"query_id": ["q"], "text": ["roof work"]})
-    assert [i for i, _ in as_lists(build(DictionaryChannel, items).search(queries, 9))["q"]] == [
-        "a"
-    ]
+    uses = ["type: Cordless; for: Roof Work", "indoor", "a long sentence of prose on roofs"]
+    items = titled("drill", "saw", "hammer").with_columns(use=pl.Series(uses), price=1.5)
+    queries = ask("roof work")
+    runs = build(DictionaryChannel, items).search(queries, 9)
+    assert runs["item_id"].to_list() == ["a"]
     assert build(Bm25Channel, items).search(queries, 9).height == 0
 
 
 def test_dictionary_expands_synonyms_below_what_was_asked(tmp_path):
     path = tmp_path / "synonyms.txt"
     path.write_text("# colours\nred, crimson\nwall board, drywall\n")
-    items = pl.DataFrame(
-        {"item_id": ["a", "b", "c"], "title": ["red mug", "crimson mug", "drywall"]}
-    ).with_columns(text=pl.col("title"))
+    items = titled("red mug", "crimson mug", "drywall")
     channel = build(DictionaryChannel, items, DataConfig(synonyms=path))
-    queries = pl.DataFrame({"query_id": ["p", "q"], "text": ["red", "wall boards"]})
+    queries = ask("red", "wall boards")
     found = as_lists(channel.search(queries, 9))
     (first, high), (second, low) = found["p"]
     assert (first, second) == ("a", "b")
@@ -260,20 +225,17 @@ def test_dictionary_expands_synonyms_below_what_was_asked(tmp_path):
 def test_dictionary_replaces_what_a_mapping_replaces(tmp_path):
     path = tmp_path / "synonyms.txt"
     path.write_text("loo => toilet\nmug => mug, cup\n")
-    items = pl.DataFrame(
-        {"item_id": list("abcd"), "title": ["loo", "toilet", "mug", "cup"]}
-    ).with_columns(text=pl.col("title"))
+    items = titled("loo", "toilet", "mug", "cup")
     channel = build(DictionaryChannel, items, DataConfig(synonyms=path))
-    queries = pl.DataFrame({"query_id": ["p", "q"], "text": ["loo", "mugs"]})
+    queries = ask("loo", "mugs")
     found = as_lists(channel.search(queries, 9))
     assert [item for item, _ in found["p"]] == ["b"]
     assert [item for item, _ in found["q"]] == ["c", "d"]
 
 
 def test_dictionary_knows_compounds_of_the_catalog():
-    titles = ["dry wall knife", "dry wall saw", "dry wall screw", "drywall tape"]
-    items = pl.DataFrame({"item_id": list("abcd"), "title": titles, "text": titles})
-    queries = pl.DataFrame({"query_id": ["p", "q"], "text": ["drywall", "dry wall"]})
+    items = titled("dry wall knife", "dry wall saw", "dry wall screw", "drywall tape")
+    queries = ask("drywall", "dry wall")
     found = as_lists(build(DictionaryChannel, items).search(queries, 9))
     assert {item for item, _ in found["p"]} == set("abcd")
     assert {item for item, _ in found["q"]} == set("abcd")
@@ -315,9 +277,6 @@ def test_the_lexical_channels_differ():
     pairs = ["query_id", "item_id"]
     shared = by_bm25.join(by_dictionary, on=pairs, how="inner").height
     assert 0 < shared < by_bm25.height
-
-
-# --- the dense channel -----------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -419,9 +378,6 @@ def test_vectors_are_encoded_once_for_a_model_and_its_texts(tower, tmp_path, mon
     cached_vectors(tower, MODEL, texts[::-1], tmp_path / "cache")
     assert len(calls) == 1
     assert len(list((tmp_path / "cache").iterdir())) == 2
-
-
-# --- entry points ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -100,9 +100,10 @@ def test_the_order_of_queries_and_items_has_no_influence(miner, candidates):
     shuffled = queries().sample(fraction=1.0, shuffle=True, seed=1)
     assert miner.mine(shuffled).equals(candidates)
     items = catalog().sample(fraction=1.0, shuffle=True, seed=2)
-    again = mine(items, shuffled, CONFIG, token_similar=10, seed=3, shard=11)
-    ranks = ["query_id", "item_id", *(f"rank_{c}" for c in CHANNELS)]
-    assert again.select(ranks).equals(candidates.select(ranks))
+    again = mine(items, shuffled.head(12), CONFIG, token_similar=10, seed=3, shard=11)
+    assert again.equals(
+        candidates.filter(pl.col("query_id").is_in(shuffled["query_id"][:12].implode()))
+    )
 
 
 def test_queries_for_which_lexical_channels_have_nothing(candidates):

@@ -323,15 +323,15 @@ def _texts(items: Frame, queries: Frame, config: Config) -> tuple[pl.DataFrame, 
         (queries, tables.QUERIES, "query"),
     ):
         table = tables.validate(_polars(frame), schema)
-        columns = [c for c in table.columns if c not in {"text", "judge_text"}]
+        table = table.drop("text", "judge_text", strict=False)
         texts = [
-            render(getattr(config.data, setting), columns, f"data.{setting}").alias(name)
+            render(getattr(config.data, setting), table.schema, f"data.{setting}").alias(name)
             for name, setting in (
                 ("text", f"{side}_text"),
                 ("judge_text", f"judge_{side}_text"),
             )
         ]
-        made.append(table.select(*columns, *texts).sort(columns[0]))
+        made.append(table.with_columns(texts).sort(table.columns[0]))
     return made[0], made[1]
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
@@ -50,24 +51,27 @@ def read_file(path: Path, schema: Schema) -> pl.DataFrame:
     """
     if not path.is_file():
         raise InputError.of(
-            str(path), got="no such file", expected="a file", fix="correct the path in [data]"
+            str(path),
+            got="a folder" if path.is_dir() else "no such file",
+            expected="a file",
+            fix="correct the path in [data]",
         )
     if path.stat().st_size == 0:
-        raise _empty(path)
+        raise _empty(path, "an empty file")
     try:
         frame = _read(path, schema)
     except UnicodeDecodeError as error:
         raise _not_utf8(path, error) from None
-    except (pl.exceptions.PolarsError, OSError, EOFError, ValueError) as error:
+    except (pl.exceptions.PolarsError, OSError, EOFError, ValueError, zlib.error) as error:
         first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError.of(
             str(path),
             got=f"a file that cannot be read ({first_line[:160]})",
-            expected=f"a whole {path.suffix} file in UTF-8",
+            expected=f"a whole {path.suffix} file",
             fix="write the file again, or correct that row",
         ) from None
     if frame.height == 0:
-        raise _empty(path)
+        raise _empty(path, "a file without rows")
     return frame
 
 
@@ -97,9 +101,9 @@ def _with_project_names(
     absent = [theirs for theirs in mapping.values() if theirs not in frame.columns]
     if absent:
         raise InputError(*(_unmapped(path, theirs, frame.columns) for theirs in absent))
-    in_the_way = [name for name in mapping if name in frame.columns and mapping[name] != name]
-    renamed: dict[str, Any] = {theirs: name for name, theirs in mapping.items()}
-    return frame.drop(in_the_way).rename(renamed)
+    taken = {*mapping, *mapping.values()}
+    rest = [name for name in frame.columns if name not in taken]
+    return frame.select(*rest, **{name: pl.col(theirs) for name, theirs in mapping.items()})
 
 
 def _unmapped(path: Path, name: str, columns: Sequence[str]) -> Fault:
@@ -111,18 +115,18 @@ def _unmapped(path: Path, name: str, columns: Sequence[str]) -> Fault:
     )
 
 
-def _empty(path: Path) -> InputError:
-    fault = Fault(
-        str(path), got="an empty file", expected="at least one row", fix="check the export"
-    )
+def _empty(path: Path, got: str) -> InputError:
+    fault = Fault(str(path), got=got, expected="at least one row", fix="check the export")
     return InputError(fault)
 
 
 def _not_utf8(path: Path, error: UnicodeDecodeError) -> InputError:
+    wide = error.object.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    encoding = "UTF-16" if wide else "LATIN1"
     fault = Fault(
         str(path),
         got=f"bytes that are not UTF-8, the first at byte {error.start}",
         expected="UTF-8",
-        fix=f"iconv -f LATIN1 -t UTF-8 {path.name} > utf8-{path.name}",
+        fix=f"iconv -f {encoding} -t UTF-8 {path.name} > utf8-{path.name}",
     )
     return InputError(fault)

@@ -31,11 +31,13 @@ class ScaledBce(nn.Module):
         """Mean loss of a batch; labels (batch,)."""
         query, item = _embeddings(self.model, features)
         logits = self.log_t.exp() * (query * item).sum(dim=1)  # (batch,)
-        return functional.binary_cross_entropy_with_logits(logits, labels.float())
+        return functional.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
 
 
 class MaskedMnr(nn.Module):
     """Multiple negatives ranking in which no known relevant item serves as a negative.
+
+    Nor does a row's own positive where another row of the batch has it too.
 
     Inputs: (query, positive) or (query, positive, negative) texts; the label row holds the
     positions of the query and of each item, by which known relevant pairs are looked up.
@@ -50,18 +52,26 @@ class MaskedMnr(nn.Module):
     def __init__(self, model: Any, known: NDArray[np.int64], items: int, scale: float) -> None:
         super().__init__()
         self.model, self.items, self.scale = model, items, scale
-        self.known = torch.from_numpy(known)
+        self.known: Tensor
+        self.register_buffer("known", torch.from_numpy(known), persistent=False)
 
     def forward(self, features: Features, labels: Tensor) -> Tensor:
         """Mean loss of a batch; labels (batch, 1 + items of a row)."""
         query, *columns = _embeddings(self.model, features)
         documents = torch.cat(columns)  # (batch * columns, dim)
-        scores = self.scale * query @ documents.T  # (batch, batch * columns)
+        with torch.autocast(query.device.type, enabled=False):
+            scores = self.scale * query @ documents.T  # (batch, batch * columns)
         codes = labels[:, :1] * self.items + labels[:, 1:].T.reshape(1, -1)
-        relevant = torch.isin(codes, self.known.to(codes.device))
         own = torch.arange(len(query), device=scores.device)
+        relevant = self._is_known(codes) | (codes == codes[own, own].unsqueeze(1))
         relevant[own, own] = False
         return functional.cross_entropy(scores.masked_fill(relevant, -torch.inf), own)
+
+    def _is_known(self, codes: Tensor) -> Tensor:
+        if not len(self.known):
+            return torch.zeros_like(codes, dtype=torch.bool)
+        place = torch.searchsorted(self.known, codes.contiguous()).clamp_max(len(self.known) - 1)
+        return self.known[place] == codes
 
 
 def make_loss(stage: StageConfig, model: Any, known: NDArray[np.int64], items: int) -> nn.Module:
@@ -82,8 +92,9 @@ def make_loss(stage: StageConfig, model: Any, known: NDArray[np.int64], items: i
 
 
 def _embeddings(model: Any, features: Features) -> list[Tensor]:
-    """Unit vectors of each column, in fp32: (batch, dim) each."""
+    """Unit vectors of each column, in fp32 at least: (batch, dim) each."""
+    found = [model(column)["sentence_embedding"] for column in features]
     return [
-        functional.normalize(model(column)["sentence_embedding"].float(), dim=1)
-        for column in features
+        functional.normalize(vectors.to(torch.promote_types(vectors.dtype, torch.float32)), dim=1)
+        for vectors in found
     ]

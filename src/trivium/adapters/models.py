@@ -27,12 +27,19 @@ def resolve_model(name: str) -> str:
         The folder's path, or the hub name unchanged.
 
     Raises:
-        DependencyError: If the package is not installed or holds no such folder.
+        DependencyError: If the package is not installed or holds no such folder, or a path that
+            cannot be a hub name leads nowhere.
     """
     if name.startswith(PACKAGE_PREFIX):
         return str(_package_folder(name))
     folder = Path(name).expanduser()
-    return str(folder.absolute()) if folder.is_dir() else name
+    if folder.is_dir():
+        return str(folder.absolute())
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise DependencyError.of(
+            name, got="no such folder", expected="a folder with a model", fix="correct the path"
+        )
+    return name
 
 
 def model_fingerprint(name: str) -> str:

@@ -21,7 +21,7 @@ from sentence_transformers.sentence_transformer.training_args import (
 )
 from torch import nn
 from torch.utils.data import BatchSampler, SequentialSampler
-from transformers import PrinterCallback
+from transformers import PrinterCallback, TrainerCallback
 
 from trivium.adapters.checkpoints import last_checkpoint, sealing_callback
 from trivium.adapters.losses import make_loss
@@ -81,16 +81,16 @@ def train_stage(
     """
     torch.manual_seed(seed)
     model = SentenceTransformer(start, device=_device())
-    model.max_seq_length = config.max_length
+    model.max_seq_length = min(config.max_length, model.max_seq_length or config.max_length)
     loss = make_loss(stage, model, known, len(item_texts))
-    every = max(1, round(stage.steps / config.validations))
+    every = -(-stage.steps // config.validations)
     trainer = _Trainer(
         model=model,
         args=_arguments(stage, config, every, len(rows.queries) // stage.batch, folder, seed),
         train_dataset=_dataset(rows, query_texts, item_texts),
         loss=loss,
         evaluator=_Evaluator(validate),
-        callbacks=[sealing_callback()],
+        callbacks=[sealing_callback(), _LogsAtCheckpoints()],
     )
     trainer.remove_callback(PrinterCallback)
     checkpoint = last_checkpoint(folder / "checkpoints")
@@ -154,6 +154,13 @@ class _Evaluator(SentenceEvaluator):
 
     def __call__(self, model: Any, *_args: Any, **_rest: Any) -> dict[str, float]:
         return {"ndcg": self.validate(model)}
+
+
+class _LogsAtCheckpoints(TrainerCallback):
+    """A logged loss never spans a checkpoint, so that a resumed run logs what it would have."""
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_rest: Any) -> None:
+        control.should_log |= control.should_save
 
 
 class _Trainer(SentenceTransformerTrainer):

@@ -9,7 +9,7 @@ import sys
 def main() -> None:
     """Run the command line; errors that are the user's to mend end in a message, not a trace."""
     from trivium.cli.app import app
-    from trivium.foundation.errors import TriviumError
+    from trivium.foundation.errors import TriviumError, WorkspaceError
 
     debug = "--debug" in sys.argv or bool(os.environ.get("TRIVIUM_DEBUG"))
     try:
@@ -25,6 +25,9 @@ def main() -> None:
     except Exception as error:
         if debug:
             raise
+        if isinstance(error, OSError) and error.errno:  # no permission, no space
+            sys.stderr.write(f"error: {error}\n")
+            sys.exit(WorkspaceError.exit_code)
         sys.stderr.write(f"error: {type(error).__name__}: {error}\n")
         sys.stderr.write("This is a fault of trivium's. Run again with --debug for its trace.\n")
         sys.exit(1)

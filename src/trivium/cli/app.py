@@ -106,8 +106,16 @@ def init(
     """Write a commented trivium.toml for your files."""
     from trivium.cli.templates import user_config
     from trivium.foundation.console import say
-    from trivium.foundation.errors import WorkspaceError
+    from trivium.foundation.errors import Fault, InputError, WorkspaceError
 
+    absent = [path for path in (*items, *queries, *judgments) if not path.is_file()]
+    if absent:
+        raise InputError(
+            *(
+                Fault(str(path), got="no such file", expected="a file", fix="correct the path")
+                for path in absent
+            )
+        )
     if output.exists() and not overwrite:
         raise WorkspaceError.of(
             str(output),
@@ -116,6 +124,7 @@ def init(
             fix="name another with --output, or pass --overwrite",
         )
     text = user_config(items, queries, judgments, output.parent)
+    output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(text, encoding="utf-8")
     say(f"-> {output}\nnext: trivium check --config {output}")
 

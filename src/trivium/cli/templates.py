@@ -93,20 +93,17 @@ def _section(name: str, section: BaseModel, given: dict[str, Any]) -> str:
     for key, field in type(section).model_fields.items():
         value = getattr(section, key)
         if isinstance(value, BaseModel):
-            tables.append(f"# [{name}.{key}]  # {(type(value).__doc__ or '').splitlines()[0]}")
-            tables += [f"# {inner} = {{}}" for inner in type(value).model_fields]
+            tables.append(_section(f"{name}.{key}", value, {}).rstrip())
             continue
         note = f"  # {field.description}" if field.description else ""
         if key in given:
             lines.append(f"{key} = {_toml(given[key])}{note}")
-        elif value is None:
-            lines.append(f"# {key} ={note or '  # not set'}")
+        elif field.examples:
+            lines.append(f"# {key} = {_toml(field.examples[0])}{note}; not set")
         else:
             lines.append(f"# {key} = {_toml(value)}{note}")
     return "\n".join(lines + tables) + "\n"
 
 
 def _toml(value: Any) -> str:
-    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], str):
-        value = value[0]
     return json.dumps(value, ensure_ascii=False, default=str)

@@ -72,6 +72,8 @@ least sure where channels disagree; the published recipe has only the latter.
 
 RECIPES = {"default": DEFAULT, "published": PUBLISHED}
 
+_REDRAWS = 20
+
 
 def stages_of(config: TrainConfig) -> list[StageConfig]:
     """The stages to train: the user's own list, else the named recipe's, with scaled steps."""
@@ -112,11 +114,11 @@ def training_rows(
     item_ids: Sequence[str],
     seed: int,
 ) -> Rows | None:
-    """Lay out a stage's rows in the order in which they are trained on.
+    """Choose a stage's rows, and shuffle them into the order in which they are trained on.
 
-    Every query gives a positive before any gives a second one; when all are used they come again
-    in another order, until there are `steps * batch` rows. A row whose query has no negative of
-    the stage's levels gets a random item.
+    Every query gives a positive before any gives a second one; when all are used they are used
+    again, until there are `steps * batch` rows. A row whose query has no negative of the stage's
+    levels gets a random item that is not known to be relevant.
 
     Args:
         examples: The examples of all levels.
@@ -126,14 +128,16 @@ def training_rows(
         seed: Seed of the order.
 
     Returns:
-        The rows, or None if the stage finds no positive, or no negative though it asks for some.
+        The rows, or None if the stage finds no positive, or no negative though it asks for some
+        (BCE and triplet always do).
     """
     rng = np.random.default_rng([seed, len(stage.name), *stage.name.encode()])
     positives = _positions(positives_of(examples, stage), query_ids, item_ids)
     negatives = _positions(
         examples.filter(pl.col("level").is_in(stage.negatives)), query_ids, item_ids
     )
-    if positives.is_empty() or (stage.negatives and negatives.is_empty()):
+    needs_negatives = bool(stage.negatives) or stage.loss != "mnr"
+    if positives.is_empty() or (needs_negatives and negatives.is_empty()):
         return None
     total = stage.steps * stage.batch
     if stage.loss == "bce":
@@ -141,7 +145,8 @@ def training_rows(
     chosen = _mix(positives, total, stage.human_share, rng)
     queries, items = chosen["query"].to_numpy(), chosen["item"].to_numpy()[:, None]
     if stage.negatives:
-        drawn = _draw_negatives(queries, negatives, len(item_ids), rng)
+        relevant = known_relevant(examples, query_ids, item_ids)
+        drawn = _draw_negatives(queries, negatives, relevant, len(item_ids), rng)
         items = np.hstack([items, drawn[:, None]])
     return Rows(queries, items, np.empty(0, dtype=np.float32))
 
@@ -204,11 +209,26 @@ def _labelled_rows(
 
 
 def _draw_negatives(
-    queries: NDArray[np.int64], negatives: pl.DataFrame, items: int, rng: np.random.Generator
+    queries: NDArray[np.int64],
+    negatives: pl.DataFrame,
+    relevant: NDArray[np.int64],
+    items: int,
+    rng: np.random.Generator,
 ) -> NDArray[np.int64]:
     """Draw a negative of its own query for each row, or a random item where it has none."""
     owners, pool = negatives["query"].to_numpy(), negatives["item"].to_numpy()
     first = np.searchsorted(owners, queries, side="left")
     count = np.searchsorted(owners, queries, side="right") - first
     own = pool[np.minimum(first + rng.integers(0, np.maximum(count, 1)), len(pool) - 1)]
-    return np.where(count > 0, own, rng.integers(0, items, len(queries)))
+    return np.where(count > 0, own, _random_items(queries, relevant, items, rng))
+
+
+def _random_items(
+    queries: NDArray[np.int64], relevant: NDArray[np.int64], items: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Draw an item for each row, again where it is known to be relevant."""
+    drawn = rng.integers(0, items, len(queries))
+    for _ in range(_REDRAWS):
+        wrong = np.flatnonzero(np.isin(queries * items + drawn, relevant))
+        drawn[wrong] = rng.integers(0, items, len(wrong))
+    return drawn

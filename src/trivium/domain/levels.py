@@ -14,7 +14,7 @@ Relevant is grade 3 or 4, irrelevant 0 or 1; grade 2 makes no example.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import polars as pl
 
@@ -25,10 +25,29 @@ from trivium.foundation.tables import EXAMPLES, channels_of
 POSITIVE_LEVELS = ("seed_positive", "easy_positive", "hard_positive")
 NEGATIVE_LEVELS = ("seed_negative", "hard_negative", "token_similar_negative", "random_negative")
 LEVELS = POSITIVE_LEVELS + NEGATIVE_LEVELS
+STRATA = ("easy_positive", "hard_positive", "hard_negative", "token_similar")
 
 _RELEVANT, _IRRELEVANT = 3, 1
+_WHY_NOT = ("grade 2", "no level's rule holds", "below the confidence floor")
 _COLUMNS = list(EXAMPLES.columns)
 _BY_QUERY = ["query_id", "level", "item_id"]
+
+
+def strata(channels: Sequence[str], config: ExamplesConfig, mine: MineConfig) -> pl.Expr:
+    """Name a candidate's stratum: the first of `STRATA` whose rule it fits, whatever its grade.
+
+    A candidate may fit two rules, and a grade then decides: what one lexical channel alone has near
+    the top is a hard positive if it is relevant and a hard negative if it is not.
+
+    Args:
+        channels: The channels of the candidates table.
+        config: Depths and band.
+        mine: Which channels are lexical, which dense.
+
+    Returns:
+        A string over candidates; null where no rule holds, so that no grade makes an example.
+    """
+    return _first(_rules(channels, config, mine))
 
 
 def machine_levels(
@@ -43,21 +62,15 @@ def machine_levels(
         mine: Which channels are lexical, which dense.
 
     Returns:
-        Examples (before the caps), and the number of labelled candidates left out, by reason.
+        Examples (before the caps), and the number of labelled candidates left out, each counted
+        under one reason; a floor is the reason only where it alone stands in the way.
     """
     channels = channels_of(candidates)
     pairs = candidates.join(labels, on=["query_id", "item_id"], how="inner")
     levelled = pairs.with_columns(_level(channels, config, mine).alias("level"))
-    left_out = {
-        "grade 2": levelled.filter(pl.col("grade") == 2).height,
-        "below the confidence floor": levelled.filter(_unsure(config)).height,
-    }
-    left_out["no level's rule holds"] = (
-        levelled["level"].null_count()
-        - left_out["grade 2"]
-        - left_out["below the confidence floor"]
-    )
-    kept = levelled.filter(pl.col("level").is_not_null())
+    levelled = levelled.with_columns(_why_not(config).alias("_why_not"))
+    left_out = {why: levelled.filter(pl.col("_why_not") == why).height for why in _WHY_NOT}
+    kept = levelled.filter(pl.col("_why_not").is_null())
     made = kept.with_columns(pl.lit("judge").alias("source"), _reason(channels).alias("reason"))
     return made.select(_COLUMNS).sort(_BY_QUERY), left_out
 
@@ -126,9 +139,8 @@ def random_negatives(
 def capped(examples: pl.DataFrame, config: ExamplesConfig) -> tuple[pl.DataFrame, dict[str, int]]:
     """Cap the positives and the negatives of a query, each level in turn, the surest first."""
     positive = pl.col("level").is_in(POSITIVE_LEVELS)
-    sureness = pl.when(positive).then(pl.col("p_relevant")).otherwise(pl.col("p_irrelevant"))
     ordered = examples.with_columns(
-        positive.alias("_positive"), sureness.fill_null(0.0).alias("_sure")
+        positive.alias("_positive"), _sureness(positive).fill_null(0.0).alias("_sure")
     ).sort(["query_id", "level", "_sure", "item_id"], descending=[False, False, True, False])
     turn = pl.int_range(pl.len()).over("query_id", "level").alias("_turn")
     ordered = ordered.with_columns(turn).sort("query_id", "_positive", "_turn", "level")
@@ -139,35 +151,61 @@ def capped(examples: pl.DataFrame, config: ExamplesConfig) -> tuple[pl.DataFrame
 
 
 def _level(channels: Sequence[str], config: ExamplesConfig, mine: MineConfig) -> pl.Expr:
-    relevant = (pl.col("grade") >= _RELEVANT) & (pl.col("p_relevant") >= config.min_p_relevant)
-    irrelevant = (pl.col("grade") <= _IRRELEVANT) & (
-        pl.col("p_irrelevant") >= config.min_p_irrelevant
+    rules = _rules(channels, config, mine)
+    positive = _first({level: rules[level] for level in ("easy_positive", "hard_positive")})
+    negative = _first(
+        {
+            "hard_negative": rules["hard_negative"],
+            "token_similar_negative": rules["token_similar"],
+        }
     )
-    lexical = [pl.col(f"rank_{c}") for c in channels if c in mine.lexical]
-    dense = [pl.col(f"rank_{c}") for c in channels if c in mine.dense]
-    near_top = (
-        pl.min_horizontal(lexical) <= config.hard_positive_depth if lexical else pl.lit(False)
-    )
-    missed = pl.all_horizontal([rank.is_null() for rank in dense]) if dense else pl.lit(False)
-    best = pl.min_horizontal([pl.col(f"rank_{c}") for c in channels])
-    in_band = pl.col("tfidf").is_between(config.tfidf_low, config.tfidf_high)
-    return (
-        pl.when(relevant & (pl.col("channels") == len(channels)))
-        .then(pl.lit("easy_positive"))
-        .when(relevant & near_top & missed)
-        .then(pl.lit("hard_positive"))
-        .when(irrelevant & (pl.col("channels") == 1) & (best <= config.hard_negative_depth))
-        .then(pl.lit("hard_negative"))
-        .when(irrelevant & (pl.col("channels") == 0) & in_band)
-        .then(pl.lit("token_similar_negative"))
-    )
-
-
-def _unsure(config: ExamplesConfig) -> pl.Expr:
     grade = pl.col("grade")
-    return ((grade >= _RELEVANT) & (pl.col("p_relevant") < config.min_p_relevant)) | (
-        (grade <= _IRRELEVANT) & (pl.col("p_irrelevant") < config.min_p_irrelevant)
+    return pl.when(grade >= _RELEVANT).then(positive).when(grade <= _IRRELEVANT).then(negative)
+
+
+def _rules(
+    channels: Sequence[str], config: ExamplesConfig, mine: MineConfig
+) -> dict[str, pl.Expr]:  # by stratum
+    """The published rules, less the grade."""
+    found = pl.col("channels")
+    ranks = {channel: pl.col(f"rank_{channel}") for channel in channels}
+    best = pl.min_horizontal(ranks.values())
+    lexical = [rank for channel, rank in ranks.items() if channel in mine.lexical]
+    dense = [rank for channel, rank in ranks.items() if channel in mine.dense]
+    hard_positive = pl.lit(False)
+    if lexical and dense:
+        missed = pl.all_horizontal([rank.is_null() for rank in dense])
+        hard_positive = missed & (pl.min_horizontal(lexical) <= config.hard_positive_depth)
+    in_band = pl.col("tfidf").is_between(config.tfidf_low, config.tfidf_high)
+    rules = (
+        found == len(channels),
+        hard_positive,
+        (found == 1) & (best <= config.hard_negative_depth),
+        (found == 0) & in_band,
     )
+    return dict(zip(STRATA, rules, strict=True))
+
+
+def _first(rules: Mapping[str, pl.Expr]) -> pl.Expr:
+    return pl.coalesce(pl.when(rule).then(pl.lit(name)) for name, rule in rules.items())
+
+
+def _why_not(config: ExamplesConfig) -> pl.Expr:
+    relevant = pl.col("grade") >= _RELEVANT
+    floors = (pl.lit(config.min_p_relevant), pl.lit(config.min_p_irrelevant))
+    floor = pl.when(relevant).then(floors[0]).otherwise(floors[1]).cast(pl.Float32)
+    return (
+        pl.when(pl.col("grade").is_between(_IRRELEVANT, _RELEVANT, closed="none"))
+        .then(pl.lit(_WHY_NOT[0]))
+        .when(pl.col("level").is_null())
+        .then(pl.lit(_WHY_NOT[1]))
+        .when(_sureness(relevant) < floor)
+        .then(pl.lit(_WHY_NOT[2]))
+    )
+
+
+def _sureness(positive: pl.Expr) -> pl.Expr:
+    return pl.when(positive).then("p_relevant").otherwise("p_irrelevant")
 
 
 def _reason(channels: Sequence[str]) -> pl.Expr:
@@ -176,7 +214,7 @@ def _reason(channels: Sequence[str]) -> pl.Expr:
         for channel in channels
     ]
     places = pl.concat_str(ranks, separator=", ")
-    sure = pl.max_horizontal("p_relevant", "p_irrelevant").cast(pl.Float64).round(2)
+    sure = _sureness(pl.col("grade") >= _RELEVANT).cast(pl.Float64).round(2)
     return pl.format(
         "grade {} ({}); ranks: {}; tf-idf {}",
         pl.col("grade"),

@@ -41,11 +41,12 @@ def with_segments(queries: pl.DataFrame, head_share: float, torso_share: float) 
 def with_parts(
     queries: pl.DataFrame, judged: pl.Series, split: SplitConfig, seed: int
 ) -> pl.DataFrame:
-    """Give each query its part; queries with the same words always share one.
+    """Give each query its part; judged queries with the same words share one.
 
-    A part that the table already names is kept; a judged query without one is dealt to seed,
-    train, validation or test in the configured shares, within its segment; a query without
-    judgments is for training. Last, the seed gives up queries for calibration and agreement.
+    A part that the table already names is kept; a judged query without one takes that of a query
+    with its words, or is dealt to seed, train, validation or test in the configured shares, within
+    its segment; a query without judgments is for training. Last, the seed gives up queries for
+    calibration and agreement.
 
     Args:
         queries: Columns query_id, query, segment, and part where some are fixed.
@@ -63,6 +64,8 @@ def with_parts(
     dealt = queries.with_columns(words, pl.col("query_id").is_in(judged.to_list()).alias("_judged"))
     shares = [(p, getattr(split, p)) for p in ("seed", "train", "validation", "test")]
     open_ = pl.col("part").is_null() & pl.col("_judged")
+    given = pl.col("part").min().over("_words")
+    dealt = dealt.with_columns(pl.when(open_).then(given).otherwise("part").alias("part"))
     dealt = _deal(dealt, open_, shares, seed)
     dealt = dealt.with_columns(pl.col("part").fill_null("train"))
     rest = 1.0 - split.calibration - split.agreement

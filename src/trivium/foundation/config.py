@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ def _as_list(value: Any) -> Any:
 
 
 Paths = Annotated[list[Path], BeforeValidator(_as_list)]
-Template = Annotated[list[str], BeforeValidator(_as_list)]
+Template = Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
@@ -33,9 +34,9 @@ class Section(BaseModel):
 class ColumnsConfig(Section):
     """Names of the project's columns mapped to the names in the user's files."""
 
-    items: dict[str, str] = {}
-    queries: dict[str, str] = {}
-    judgments: dict[str, str] = {}
+    items: dict[str, str] = Field({}, description="such as {item_id = 'sku'}")
+    queries: dict[str, str] = Field({}, description="such as {query = 'text'}")
+    judgments: dict[str, str] = Field({}, description="such as {grade = 'label'}")
 
 
 class DataConfig(Section):
@@ -45,17 +46,21 @@ class DataConfig(Section):
     of that row, and the rest is joined by spaces.
     """
 
-    items: Paths = []
-    queries: Paths = []
+    items: Paths = Field([], description="the catalog: item_id, title, further fields")
+    queries: Paths = Field([], description="query_id, query; frequency, segment, part if known")
     judgments: Paths = Field([], description="human grades; some of their queries teach the judge")
     qrels: Paths = Field([], description="grades for validation and test, if not the judgments")
     complete: bool = Field(False, description="qrels name every relevant item: absent is grade 0")
-    synonyms: Path | None = Field(None, description="Solr synonyms file for the dictionary channel")
+    synonyms: Path | None = Field(
+        None,
+        description="Solr synonyms file for the dictionary channel",
+        examples=["synonyms.txt"],
+    )
     columns: ColumnsConfig = ColumnsConfig()
-    query_text: Template = ["{query}"]
-    item_text: Template = ["{title}"]
-    judge_query_text: Template = ["{query}"]
-    judge_item_text: Template = ["{title}"]
+    query_text: Template = Field(["{query}"], description="what towers and channels read")
+    item_text: Template = Field(["{title}"], description="what towers and channels read")
+    judge_query_text: Template = Field(["{query}"], description="what the judge reads")
+    judge_item_text: Template = Field(["{title}"], description="what the judge reads")
     head_share: Share = Field(0.5, description="head: the queries that make this share of traffic")
     torso_share: Share = Field(0.9, description="torso: the further queries up to this share")
 
@@ -83,7 +88,9 @@ class SplitConfig(Section):
 class MineConfig(Section):
     """The channels and how deep they are searched."""
 
-    channels: list[str] = Field(["dictionary", "bm25", "dense"], min_length=1)
+    channels: list[str] = Field(
+        ["dictionary", "bm25", "dense"], min_length=1, description="by their entry points' names"
+    )
     lexical: list[str] = Field(["dictionary", "bm25"], description="channels called lexical")
     dense: list[str] = Field(["dense"], description="channels called dense")
     depth: Positive = Field(500, description="items kept from each channel")
@@ -105,42 +112,42 @@ class AnnotateConfig(Section):
     background: float = Field(
         0.5, ge=0.0, description="random pairs added as weak grade 0, per human grade in training"
     )
-    epochs: float = Field(3.0, gt=0)
-    batch: Positive = 32
-    learning_rate: float = Field(5e-5, gt=0)
-    warmup: Share = 0.1
-    max_length: Positive = 96
+    epochs: float = Field(3.0, gt=0, description="passes over the seed's grades")
+    batch: Positive = Field(32, description="pairs in a step of training")
+    learning_rate: float = Field(5e-5, gt=0, description="peak of the learning rate")
+    warmup: Share = Field(0.1, description="share of the steps in which the rate rises")
+    max_length: Positive = Field(96, description="tokens of a pair that are read")
     min_calibration: Positive = Field(10, description="labels a class needs for its own curve")
 
 
 class ExamplesConfig(Section):
     """The five levels of difficulty, as published."""
 
-    hard_positive_depth: Positive = 50
-    hard_negative_depth: Positive = 100
-    tfidf_low: Share = 0.2
-    tfidf_high: Share = 0.6
+    hard_positive_depth: Positive = Field(50, description="deepest lexical rank of a hard positive")
+    hard_negative_depth: Positive = Field(100, description="deepest rank of a hard negative")
+    tfidf_low: Share = Field(0.2, description="lowest TF-IDF cosine of a token-similar negative")
+    tfidf_high: Share = Field(0.6, description="highest TF-IDF cosine of one")
     min_p_relevant: Share = Field(0.0, description="floor of P(grade >= 3) for a positive")
     min_p_irrelevant: Share = Field(0.0, description="floor of P(grade <= 1) for a negative")
-    max_positives: Positive = 50
-    max_negatives: Positive = 50
+    max_positives: Positive = Field(50, description="positives kept for a query")
+    max_negatives: Positive = Field(50, description="negatives kept for a query")
     random_negatives: Count = Field(10, description="easy negatives drawn for a query")
 
 
 class StageConfig(Section):
     """One stage of the curriculum, declared as data."""
 
-    name: str
-    loss: Literal["bce", "mnr", "triplet"]
+    name: str = Field(description="of the stage, and of its folder")
+    loss: Literal["bce", "mnr", "triplet"] = Field(description="bce, mnr or triplet")
     positives: list[str] = Field(min_length=1, description="levels that give positives")
     negatives: list[str] = Field([], description="levels that give negatives")
     min_grade: int = Field(3, ge=0, le=4, description="lowest grade of a positive")
     min_p_relevant: Share = Field(0.0, description="floor of P(grade >= 3) for machine positives")
     human_share: Share | None = Field(None, description="share of human positives; null = as found")
-    steps: Positive = 200
-    batch: Positive = 64
-    learning_rate: float = Field(3e-5, gt=0)
-    warmup: Share = 0.1
+    steps: Positive = Field(200, description="steps before train.scale")
+    batch: Positive = Field(64, description="rows in a step")
+    learning_rate: float = Field(3e-5, gt=0, description="peak of the learning rate")
+    warmup: Share = Field(0.1, description="share of the steps in which the rate rises")
     margin: float = Field(0.3, gt=0, description="of the triplet loss, on cosines")
     temperature: float = Field(20.0, gt=0, description="t of t * cos at the start")
 
@@ -148,23 +155,29 @@ class StageConfig(Section):
 class TrainConfig(Section):
     """The curriculum: a named recipe, or a list of stages of one's own."""
 
-    recipe: Literal["default", "published"] = "default"
+    recipe: Literal["default", "published"] = Field(
+        "default", description="default: progressive MNR; published: BCE, MNR, triplet"
+    )
     stages: list[StageConfig] = Field([], description="[[train.stages]]; replaces the recipe")
-    model: str | None = Field(None, description="starting tower; null = the dense channel's")
+    model: str | None = Field(
+        None, description="starting tower; null = the dense channel's", examples=["models/tower"]
+    )
     scale: float = Field(1.0, gt=0, description="multiplies the steps of every stage")
     validations: Positive = Field(4, description="validations in each stage")
     validation_items: Count = Field(
         5000, description="items that validation ranks: the judged and random ones; 0 = all"
     )
-    max_length: Positive = 64
-    bf16: bool = True
+    max_length: Positive = Field(64, description="tokens that a tower reads")
+    bf16: bool = Field(True, description="matrix products in bfloat16")
 
 
 class EvaluateConfig(Section):
     """What is measured, on the test queries over the full catalog."""
 
-    cutoff: Positive = 10
-    gain: Literal["exponential", "linear"] = "exponential"
+    cutoff: Positive = Field(10, description="ranks that NDCG and the shares read")
+    gain: Literal["exponential", "linear"] = Field(
+        "exponential", description="2^grade - 1, or the grade itself"
+    )
     depth: Positive = Field(100, description="items retrieved for a query")
     resamples: Positive = Field(2000, description="bootstrap and permutation resamples")
 
@@ -172,13 +185,13 @@ class EvaluateConfig(Section):
 class ReportConfig(Section):
     """The HTML report."""
 
-    title: str = "Trivium report"
+    title: str = Field("Trivium report", description="of the page")
 
 
 class RunConfig(Section):
     """How the pipeline runs."""
 
-    seed: Count = 0
+    seed: Count = Field(0, description="of every draw, order and resample")
     shard: Positive = Field(256, description="queries in a shard, the unit of work and of memory")
     workers: Positive = Field(1, description="processes that work on shards")
 
@@ -233,9 +246,12 @@ def parse_config(
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except OSError as error:
         raise ConfigError.of(
-            str(path), got="no such file", expected="a trivium.toml", fix="run `trivium init`"
+            str(path),
+            got=(error.strerror or str(error)).lower(),
+            expected="a trivium.toml",
+            fix="run `trivium init` to write one, or name yours with --config",
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError.of(
@@ -260,6 +276,13 @@ def _apply_override(raw: dict[str, Any], override: str) -> None:
     table = raw
     for parent in parents:
         table = table.setdefault(parent, {})
+        if not isinstance(table, dict):
+            raise ConfigError.of(
+                f"--set {override}",
+                got=f"'{parent}', which is a single setting",
+                expected="a section before each dot",
+                fix=f"leave out what follows '{parent}'",
+            )
     table[last] = value
 
 
@@ -270,8 +293,8 @@ def _fault(error: dict[str, Any], where: str) -> Fault:
         return Fault(
             f"{where}: {name or 'configuration'}",
             got=repr(error["input"])[:80],
-            expected=error["msg"].removeprefix("Value error, "),
-            fix="see `trivium init --help` and docs/configuration.md for the settings",
+            expected=re.sub("^(Value error, |Input should be )", "", error["msg"]),
+            fix="correct it; docs/configuration.md lists the settings",
         )
     known = sorted(_known_keys(location[:-1]))
     near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.4)

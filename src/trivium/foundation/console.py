@@ -6,7 +6,10 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 T = TypeVar("T")
 
@@ -47,6 +50,13 @@ def counter(what: str, total: int) -> Iterator[Callable[[int], None]]:
             yield advance
     else:
         yield _plain(what, total)
+
+
+def console_for_tables() -> Console:
+    """A rich console on stderr; where there is no terminal it is wide enough for tables."""
+    from rich.console import Console
+
+    return Console(stderr=True, width=None if sys.stderr.isatty() else 120, quiet=_quiet)
 
 
 @contextmanager

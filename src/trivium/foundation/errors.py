@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -41,7 +42,11 @@ class TriviumError(Exception):
 
     def __init__(self, *faults: Fault) -> None:
         self.faults = faults
-        super().__init__("\n".join(str(fault) for fault in faults))
+        super().__init__(*faults)
+
+    def __str__(self) -> str:
+        """Lay out the faults one below the other."""
+        return "\n".join(str(fault) for fault in self.faults)
 
     @classmethod
     def of(cls, where: str, *, got: str, expected: str, fix: str) -> TriviumError:
@@ -71,3 +76,10 @@ class DependencyError(TriviumError):
     """A package, model or service that was asked for is not there. Exit status 6."""
 
     exit_code = 6
+
+
+def combined(errors: Sequence[TriviumError]) -> TriviumError:
+    """One error with the faults of several: of their kind if they share one, else an InputError."""
+    kinds = {type(error) for error in errors}
+    kind = kinds.pop() if len(kinds) == 1 else InputError
+    return kind(*(fault for error in errors for fault in error.faults))

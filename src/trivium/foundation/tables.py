@@ -207,6 +207,8 @@ def _cast(frame: pl.DataFrame, schema: Schema, where: str) -> tuple[pl.DataFrame
             continue
         column = frame[name]
         before = column.is_not_null()
+        if dtype.is_integer() and column.dtype == pl.String:
+            column = column.cast(pl.Float64, strict=False)
         if dtype.is_integer() and column.dtype.is_float():
             whole = column.is_nan() | (column != column.round(0))
             column = column.set(whole.fill_null(value=False), None)

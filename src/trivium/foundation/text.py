@@ -12,7 +12,7 @@ from trivium.foundation.errors import ConfigError
 _FIELD = re.compile(r"\{(\w+)\}")
 
 
-def render(template: Sequence[str], columns: Sequence[str], setting: str) -> pl.Expr:
+def render(template: Sequence[str], schema: pl.Schema, setting: str) -> pl.Expr:
     """An expression that fills a template from a row's fields.
 
     A part that names a field which is null or blank in a row is left out of that row; the others
@@ -20,32 +20,34 @@ def render(template: Sequence[str], columns: Sequence[str], setting: str) -> pl.
 
     Args:
         template: Parts such as `{title}` or `brand: {brand}`.
-        columns: Columns that the table has.
+        schema: The table's columns and their types.
         setting: The setting that holds the template, for the error.
 
     Raises:
-        ConfigError: If a part names a field that the table does not have.
+        ConfigError: If a part names a field that the table does not have, or that is not a text
+            or a number.
 
     Example:
         >>> frame = pl.DataFrame({"title": ["Red mug", "Mug"], "brand": ["Acme", None]})
-        >>> text = render(["{title}", "brand: {brand}"], frame.columns, "item_text")
+        >>> text = render(["{title}", "brand: {brand}"], frame.schema, "item_text")
         >>> frame.select(text)["text"].to_list()
         ['Red mug brand: Acme', 'Mug']
     """
-    parts = [_part(part, columns, setting) for part in template]
+    fields = [name for name, dtype in schema.items() if not dtype.is_nested()]
+    parts = [_part(part, fields, setting) for part in template]
     joined = pl.concat_str(parts, separator=" ", ignore_nulls=True)
     return joined.str.replace_all(r"\s+", " ").str.strip_chars().alias("text")
 
 
-def _part(part: str, columns: Sequence[str], setting: str) -> pl.Expr:
+def _part(part: str, fields: Sequence[str], setting: str) -> pl.Expr:
     names = _FIELD.findall(part)
-    unknown = [name for name in names if name not in columns]
+    unknown = [name for name in names if name not in fields]
     if unknown or not names:
         raise ConfigError.of(
             setting,
             got=repr(part),
-            expected=f"parts that name fields among {', '.join(columns)}, such as '{{title}}'",
-            fix="correct the template, or add the column to the table",
+            expected=f"parts such as '{{{fields[-1]}}}', of the fields {', '.join(fields)}",
+            fix="correct the template, or add the column to the table, as text or numbers",
         )
     pieces = [
         pl.lit(piece) if i % 2 == 0 else _blank_to_null(piece)
@@ -60,6 +62,15 @@ def _blank_to_null(name: str) -> pl.Expr:
 
 
 def normalise(column: str) -> pl.Expr:
-    """Fold case, punctuation and spacing, so that one question asked twice is one text."""
-    folded = pl.col(column).str.to_lowercase().str.replace_all(r"[^\p{L}\p{N}.]+", " ")
-    return folded.str.strip_chars()
+    """Fold case, punctuation and spacing, so that one question asked twice is one text.
+
+    A point before a digit stays, so that sizes such as 1.5 and 15 differ.
+
+    Example:
+        >>> queries = pl.DataFrame({"query": ["Red  MUG, 1.5 l.", "red mug 1.5 l"]})
+        >>> queries.select(normalise("query"))["query"].to_list()
+        ['red mug 1.5 l', 'red mug 1.5 l']
+    """
+    lower = pl.col(column).str.to_lowercase()
+    no_full_stops = lower.str.replace_all(r"\.+([^\p{N}]|$)", " ${1}")
+    return no_full_stops.str.replace_all(r"[^\p{L}\p{N}.]+", " ").str.strip_chars()

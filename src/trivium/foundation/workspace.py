@@ -97,12 +97,15 @@ class StageFolder:
         changes = plan.changes_since(earlier)
         if changes:
             return "stale", changes
-        return ("done" if self.manifest_path.exists() else "unfinished"), []
+        return ("unfinished" if self.manifest() is None else "done"), []
 
     def begin(self, plan: Plan, *, overwrite: bool) -> None:
         """Make the folder ready for a plan: carry on with the same one, set another one aside.
 
         The work of another plan is moved to `superseded/`, or deleted when `overwrite` is set.
+
+        Raises:
+            WorkspaceError: If files that no stage wrote are in its place.
         """
         state, _changes = self.state(plan)
         if state in {"done", "unfinished"} and not overwrite:
@@ -113,7 +116,10 @@ class StageFolder:
         write_json(self._plan_path, plan.as_dict())
 
     def _set_aside(self, *, delete: bool) -> None:
-        if delete or not self._plan_path.exists():
+        if not self._plan_path.exists():
+            self._refuse_foreign_files()
+            return
+        if delete:
             shutil.rmtree(self.path)
             return
         shelf = self.path.parent / "superseded"
@@ -122,6 +128,16 @@ class StageFolder:
         while (shelf / f"{self.path.name}-{number}").exists():
             number += 1
         self.path.rename(shelf / f"{self.path.name}-{number}")
+
+    def _refuse_foreign_files(self) -> None:
+        if self.path.is_dir() and all(p.name.startswith(".") for p in self.path.iterdir()):
+            return
+        raise WorkspaceError.of(
+            str(self.path),
+            got="files that trivium did not write",
+            expected=f"a place for the results of the stage '{self.path.name}'",
+            fix="name another run folder, or move these files away",
+        )
 
     def finish(self, plan: Plan, details: Mapping[str, Any]) -> None:
         """Write the manifest, the last file of a stage."""
@@ -172,18 +188,23 @@ class Workspace:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder for this process alone.
+        """Hold the folder for this process alone; one that was made and left empty is removed.
 
         Raises:
-            WorkspaceError: If another process works in it, or the path is a file.
+            WorkspaceError: If another process works in it, or it cannot be made.
         """
         import fcntl
 
-        if self.root.exists() and not self.root.is_dir():
+        made = not self.root.exists()
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
             raise WorkspaceError.of(
-                str(self.root), got="a file", expected="a folder", fix="name another run folder"
-            )
-        self.root.mkdir(parents=True, exist_ok=True)
+                str(self.root),
+                got="a file" if self.root.is_file() else (error.strerror or str(error)).lower(),
+                expected="a folder, or a place where one can be made",
+                fix="name another run folder",
+            ) from None
         with (self.root / ".lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -194,7 +215,11 @@ class Workspace:
                     expected="one process at a time",
                     fix="wait for it to end, or name another run folder",
                 ) from None
-            yield
+            try:
+                yield
+            finally:
+                if made and [path.name for path in self.root.iterdir()] == [".lock"]:
+                    shutil.rmtree(self.root)
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -227,9 +252,9 @@ def read_json(path: Path) -> dict[str, Any] | None:
     """
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, TypeError) as error:
         raise WorkspaceError.of(
             str(path),
             got=f"damaged JSON ({error})",
@@ -242,4 +267,3 @@ def fingerprint(path: Path) -> str:
     """SHA-256 of a file's content, read in blocks."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from trivium.adapters.models import model_fingerprint
 from trivium.foundation.config import Config
+from trivium.foundation.errors import DependencyError
 from trivium.foundation.workspace import Plan, fingerprint
 
 STAGES = ("inputs", "mine", "annotate", "examples", "train", "evaluate", "report")
@@ -35,6 +36,7 @@ class StageReads:
 
 
 _TEXTS = ("columns", "query_text", "item_text", "judge_query_text", "judge_item_text")
+_ABSENT = "absent"
 _BAND = ("examples.tfidf_low", "examples.tfidf_high")
 _ROLES = ("mine.lexical", "mine.dense")
 
@@ -98,8 +100,8 @@ class Planner:
     def plans(self) -> dict[str, Plan]:
         """A plan for every stage, in order.
 
-        Raises:
-            DependencyError: If a model of a package is not installed.
+        A file or model that is absent or cannot be read is planned as absent: the check reports it,
+        with everything else that is wrong.
         """
         plans: dict[str, Plan] = {}
         for stage in STAGES:
@@ -136,8 +138,7 @@ class Planner:
             value = self.setting(f"data.{name}")
             paths: list[Path] = value if isinstance(value, list) else [value] if value else []
             for number, path in enumerate(paths):
-                # An absent file is for the stage to report, with everything else that is wrong.
-                found[f"{name}[{number}]"] = fingerprint(path) if path.is_file() else "absent"
+                found[f"{name}[{number}]"] = _file(path)
         return found
 
     def _models(self, names: Sequence[str]) -> dict[str, str]:
@@ -146,9 +147,19 @@ class Planner:
 
     def _model(self, name: str) -> str:
         if name not in self._fingerprints:
-            self._fingerprints[name] = model_fingerprint(name)
+            try:
+                self._fingerprints[name] = model_fingerprint(name)
+            except (DependencyError, OSError):
+                self._fingerprints[name] = _ABSENT
         return self._fingerprints[name]
 
     @cached_property
     def _fingerprints(self) -> dict[str, str]:
         return {}
+
+
+def _file(path: Path) -> str:
+    try:
+        return fingerprint(path)
+    except OSError:
+        return _ABSENT

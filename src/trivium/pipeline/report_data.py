@@ -50,14 +50,14 @@ def _manifest(workspace: Workspace) -> pl.DataFrame:
             {
                 "stage": stage,
                 "seconds": float(manifest["seconds"]),
-                "rows": counts,
-                "summary": list(manifest["summary"]),
+                "rows": list(manifest["rows"].values())[-1],
+                "summary": [counts, *manifest["summary"]],
             }
         )
     schema: dict[str, Any] = {
         "stage": pl.String,
         "seconds": pl.Float64,
-        "rows": pl.String,
+        "rows": pl.Int64,
         "summary": pl.List(pl.String),
     }
     return pl.DataFrame(rows, schema=schema)

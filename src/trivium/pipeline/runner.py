@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Any
 
@@ -15,6 +15,7 @@ from trivium.foundation.config import Config
 from trivium.foundation.console import say
 from trivium.foundation.errors import ConfigError, WorkspaceError
 from trivium.foundation.workspace import Plan, StageFolder, State, Workspace, write_json
+from trivium.pipeline.check import check_inputs, check_settings
 from trivium.pipeline.plans import STAGES, Planner
 from trivium.pipeline.steps import STEPS, Job
 
@@ -60,7 +61,8 @@ def run(
     """Run the stages from `first` to `last`.
 
     A finished stage is skipped; one that is stale moves its results to `superseded/` and runs
-    again; a killed one carries on at its first unfinished shard.
+    again; a killed one carries on at its first unfinished shard. Settings and tables are checked
+    before anything is written or moved.
 
     Args:
         workspace: The run's folder.
@@ -73,20 +75,24 @@ def run(
         TriviumError: Whatever is wrong with the configuration, the inputs or the folder.
     """
     chosen = _between(first, last)
-    planner = Planner(config)
     with workspace.locked():
-        write_json(workspace.root / "config.json", config.model_dump(mode="json"))
-        _refuse_gaps(workspace, planner.plans, STAGES[: STAGES.index(chosen[0])])
-        job = Job(workspace, config, _executor(config))
+        plans = Planner(config).plans
+        _refuse_gaps(workspace, plans, STAGES[: STAGES.index(chosen[0])])
+        if chosen[0] != "inputs" or _is_done(workspace, plans["inputs"], overwrite=overwrite):
+            check_settings(config)
+        job = Job(workspace, config, _executor(config), chosen)
         for stage in chosen:
-            _run_stage(job, planner.plans[stage], overwrite=overwrite)
+            _run_stage(job, plans[stage], overwrite=overwrite)
 
 
 def _between(first: str | None, last: str | None) -> Sequence[str]:
     for name in (first, last):
         if name is not None and name not in STAGES:
             raise ConfigError.of(
-                "stage", got=repr(name), expected=f"one of {', '.join(STAGES)}", fix="name a stage"
+                "--from / --until",
+                got=repr(name),
+                expected=f"one of {', '.join(STAGES)}",
+                fix="name one of these stages",
             )
     start = STAGES.index(first) if first else 0
     end = STAGES.index(last) + 1 if last else len(STAGES)
@@ -112,6 +118,10 @@ def _refuse_gaps(workspace: Workspace, plans: Mapping[str, Plan], before: Sequen
             )
 
 
+def _is_done(workspace: Workspace, plan: Plan, *, overwrite: bool) -> bool:
+    return not overwrite and workspace.stage(plan.stage).state(plan)[0] == "done"
+
+
 def _executor(config: Config) -> Executor:
     return LocalExecutor(config.run.workers)
 
@@ -120,17 +130,25 @@ def _run_stage(job: Job, plan: Plan, *, overwrite: bool) -> None:
     folder = job.workspace.stage(plan.stage)
     state, why = folder.state(plan)
     if state == "done" and not overwrite:
+        _record(job)
         say(f"{plan.stage}: done already")
         return
     say(f"{plan.stage}: {_because(state, why, overwrite=overwrite)}")
-    folder.begin(plan, overwrite=overwrite)
     started = time.monotonic()
+    if plan.stage == "inputs":
+        job = replace(job, inputs=check_inputs(job.config, job.stages))
+    folder.begin(plan, overwrite=overwrite)
+    _record(job)
     rows, summary = STEPS[plan.stage](job, folder)
     seconds = round(time.monotonic() - started, 1)
     folder.finish(
         plan, {"rows": rows, "seconds": seconds, "summary": summary, "versions": _versions()}
     )
     _say_summary(folder, rows, seconds, summary)
+
+
+def _record(job: Job) -> None:
+    write_json(job.workspace.root / "config.json", job.config.model_dump(mode="json"))
 
 
 def _because(state: State, why: Sequence[str], *, overwrite: bool) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -17,6 +18,15 @@ from trivium.foundation.workspace import StageFolder, Workspace, write_atomicall
 from trivium.pipeline.shards import run_shards, total
 from trivium.pipeline.work import AnnotateShards, ExampleShards, MineShards
 
+if TYPE_CHECKING:
+    from trivium.stages.inputs import Inputs
+
+OVERLAP_DEPTHS = (10, 100, 500)
+"""Depths at which overlap is reported, and the full depth besides."""
+
+SPOKEN = ("accuracy", "within_one", "kappa")
+"""Measures of agreement that the summary names."""
+
 Outcome = tuple[dict[str, int], list[str]]
 
 
@@ -28,11 +38,15 @@ class Job:
         workspace: The run's folder.
         config: The configuration.
         executor: Where shards are worked on.
+        stages: All the stages of this run.
+        inputs: The user's tables, for the stage that writes them.
     """
 
     workspace: Workspace
     config: Config
     executor: Executor
+    stages: Sequence[str]
+    inputs: Inputs | None = None
 
     def table(self, stage: str, name: str) -> pl.DataFrame:
         """A table of an earlier stage."""
@@ -44,10 +58,9 @@ class Job:
 
 
 def inputs(job: Job, folder: StageFolder) -> Outcome:
-    """Read, check and deal the user's tables."""
-    from trivium.stages.inputs import read_inputs
-
-    made = read_inputs(job.config)
+    """Write the user's tables, read, checked and dealt."""
+    made = job.inputs
+    assert made is not None
     tables = {
         "items": made.items,
         "queries": made.queries,
@@ -72,7 +85,8 @@ def mine(job: Job, folder: StageFolder) -> Outcome:
     counts = run_shards(job.executor, work, folder, "candidates", shards)
     channels = job.config.mine.channels
     candidates = folder.read("candidates")
-    overlaps = overlap(candidates, channels)
+    depth = job.config.mine.depth
+    overlaps = overlap(candidates, channels, [d for d in OVERLAP_DEPTHS if d < depth] + [depth])
     write_table(folder.table_path("overlap"), overlaps)
     write_table(folder.table_path("found_by"), found_by(candidates, channels))
     rows = sum(shard["rows"] for shard in counts)
@@ -104,7 +118,7 @@ def annotate(job: Job, folder: StageFolder) -> Outcome:
     measures = fitted.agreement.measures
     spoken = [
         f"{row['measure']} {row['value']:.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}]"
-        for row in measures.to_dicts()
+        for row in measures.filter(pl.col("measure").is_in(SPOKEN)).to_dicts()
     ]
     pairs, queries = measures.select("pairs", "queries").row(0)
     summary = [
@@ -194,8 +208,7 @@ def evaluate(job: Job, folder: StageFolder) -> Outcome:
 
 def report(job: Job, folder: StageFolder) -> Outcome:
     """Lay everything out as one HTML page, and print the results."""
-    from rich.console import Console
-
+    from trivium.foundation.console import console_for_tables
     from trivium.pipeline.report_data import collect
     from trivium.stages import report as stage
 
@@ -203,7 +216,7 @@ def report(job: Job, folder: StageFolder) -> Outcome:
     page = stage.render(data)
     place = folder.path / "report.html"
     write_atomically(place, lambda path: path.write_text(page, encoding="utf-8"))
-    Console(stderr=True).print(stage.results_table(data.metrics, data.gains))
+    console_for_tables().print(stage.results_table(data.metrics, data.gains))
     return {"page": 1}, [f"open {place}"]
 
 

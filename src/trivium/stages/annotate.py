@@ -167,7 +167,7 @@ def fit(
         DependencyError: If the judge's body cannot be loaded.
     """
     human, left_out = human_grades(judgments, items, queries)
-    _check_enough(human)
+    check_enough(human)
     background = background_pairs(human, items, config.background, seed)
     pairs = with_texts(pl.concat([human, background]), items, queries)
     parts = {part: pairs.filter(pl.col("part") == part) for part in _TEACHING}
@@ -326,7 +326,15 @@ def label(pairs: pl.DataFrame, fitted: FittedJudge) -> pl.DataFrame:
     return pairs.select("query_id", "item_id").with_columns(columns).sort("query_id", "item_id")
 
 
-def _check_enough(human: pl.DataFrame) -> None:
+def check_enough(human: pl.DataFrame) -> None:
+    """Refuse grades that are too few to teach, calibrate and measure a judge.
+
+    Args:
+        human: The first table of `human_grades`.
+
+    Raises:
+        InputError: If a part has too few judged queries, or one grade alone.
+    """
     faults = []
     for part in _TEACHING:
         rows = human.filter(pl.col("part") == part)

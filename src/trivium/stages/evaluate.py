@@ -97,8 +97,8 @@ def evaluate(
     queries = tables.validate(queries, tables.QUERIES)
     qrels = tables.validate(qrels, QRELS)
     judged = queries.join(_usable(qrels, queries), on="query_id", how="semi")
-    items = items.with_columns(render(data.item_text, items.columns, "data.item_text"))
-    judged = judged.with_columns(render(data.query_text, judged.columns, "data.query_text"))
+    items = items.with_columns(render(data.item_text, items.schema, "data.item_text"))
+    judged = judged.with_columns(render(data.query_text, judged.schema, "data.query_text"))
     ready = {
         name: _checked_run(system, items, judged, name)
         for name, system in systems.items()

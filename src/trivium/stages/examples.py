@@ -34,7 +34,8 @@ def build_examples(
         item_ids: The whole catalog, sorted.
         candidates: Candidates of the training queries among them.
         labels: Labels of those candidates.
-        judgments: Human grades of the seed queries among them, one row a pair.
+        judgments: Human grades of the seed queries among them, one row a pair; a candidate among
+            them is a seed example, whatever the judge says.
         config: The levels' depths, band, floors and caps.
         mine: Which channels are lexical, which dense.
         seed: Seed of the random negatives.
@@ -42,14 +43,19 @@ def build_examples(
     Returns:
         Examples sorted by query, level and item; and the pairs left out, counted by reason.
     """
-    machine, left_out = levels.machine_levels(candidates, settled(labels), config, mine)
-    human, more = levels.seed_levels(judgments)
     pair = ["query_id", "item_id"]
+    machine, left_out = levels.machine_levels(
+        candidates.join(judgments, on=pair, how="anti"), settled(labels), config, mine
+    )
+    human, more = levels.seed_levels(judgments)
     known = pl.concat([candidates.select(pair), judgments.select(pair)])
     random = levels.random_negatives(
         sorted(query_ids), item_ids, known, config.random_negatives, seed
     )
     examples, capped = levels.capped(pl.concat([machine, human, random]), config)
     counts = Counter(left_out) + Counter(more) + Counter(capped)
-    counts["not annotated"] = candidates.height - labels.height
+    counts["graded by a human"] = candidates.join(judgments, on=pair, how="semi").height
+    counts["not annotated"] = candidates.join(
+        pl.concat([labels.select(pair), judgments.select(pair)]), on=pair, how="anti"
+    ).height
     return tables.validate(examples, tables.EXAMPLES), {k: v for k, v in counts.items() if v}

@@ -18,7 +18,7 @@ from trivium.domain.judgments import consensus
 from trivium.domain.splits import with_parts, with_segments
 from trivium.foundation import tables
 from trivium.foundation.config import Config, DataConfig
-from trivium.foundation.errors import Fault, InputError, TriviumError
+from trivium.foundation.errors import Fault, InputError, TriviumError, combined
 from trivium.foundation.text import render
 
 
@@ -59,7 +59,7 @@ def read_inputs(config: Config) -> Inputs:
     """
     data, columns = config.data, config.data.columns
     judged = columns.judgments
-    raw, faults = _collect(
+    raw = _collect(
         {
             "items": lambda: _read("items", data.items, tables.ITEMS, columns.items),
             "queries": lambda: _read("queries", data.queries, tables.QUERIES, columns.queries),
@@ -71,8 +71,6 @@ def read_inputs(config: Config) -> Inputs:
             ),
         }
     )
-    if faults:
-        raise InputError(*faults)
     return prepare(RawTables(**raw), config)
 
 
@@ -82,7 +80,7 @@ def prepare(raw: RawTables, config: Config) -> Inputs:
     Raises:
         TriviumError: With every fault found.
     """
-    _, faults = _collect(
+    _collect(
         {
             "items": lambda: _check_texts(raw.items, "items", "title"),
             "queries": lambda: _check_texts(raw.queries, "queries", "query"),
@@ -92,8 +90,6 @@ def prepare(raw: RawTables, config: Config) -> Inputs:
             "query text": lambda: _with_texts(raw.queries, config.data, "query"),
         }
     )
-    if faults:
-        raise InputError(*faults)
     judgments = consensus(raw.judgments)
     qrels = consensus(raw.qrels) if raw.qrels.height else judgments
     judged = pl.concat([judgments["query_id"], qrels["query_id"]]).unique()
@@ -119,18 +115,18 @@ def _read(name: str, paths: Sequence[Path], schema: tables.Schema, mapping: Any)
     return read_files(paths, schema, mapping)
 
 
-def _collect(
-    steps: dict[str, Callable[[], pl.DataFrame]],
-) -> tuple[dict[str, pl.DataFrame], list[Fault]]:
-    """Take every step, whatever the others raise."""
+def _collect(steps: dict[str, Callable[[], pl.DataFrame]]) -> dict[str, pl.DataFrame]:
+    """Take every step, whatever the others raise; then raise all of it at once."""
     made: dict[str, pl.DataFrame] = {}
-    faults: list[Fault] = []
+    errors: list[TriviumError] = []
     for name, step in steps.items():
         try:
             made[name] = step()
         except TriviumError as error:
-            faults += error.faults
-    return made, faults
+            errors.append(error)
+    if errors:
+        raise combined(errors)
+    return made
 
 
 def _check_texts(table: pl.DataFrame, name: str, column: str) -> pl.DataFrame:
@@ -166,19 +162,20 @@ def _check_ids(
 
 
 def _with_texts(table: pl.DataFrame, data: DataConfig, side: str) -> pl.DataFrame:
-    user_columns = [name for name in table.columns if name not in {"text", "judge_text"}]
+    base = {"item": "title", "query": "query"}[side]
     templates = {"text": f"{side}_text", "judge_text": f"judge_{side}_text"}
     texts = [
-        render(getattr(data, setting), table.columns, f"data.{setting}").alias(name)
+        render(getattr(data, setting), table.schema, f"data.{setting}").alias(name)
         for name, setting in templates.items()
     ]
     made = table.with_columns(texts)
-    blank = made.filter((pl.col("text") == "") | (pl.col("judge_text") == ""))
+    empty = (pl.col("text") == "") | (pl.col("judge_text") == "")
+    blank = made.filter(empty & (pl.col(base).str.strip_chars() != ""))
     if blank.height:
         raise InputError.of(
             f"data.{side}_text",
             got=f"an empty text for {blank.height} row(s), the first {blank.row(0)[0]!r}",
             expected="a text for every row",
-            fix="name a field that every row has, such as {title}",
+            fix=f"name a field that every row has, such as {{{base}}}",
         )
-    return made.select([*user_columns, "text", "judge_text"])
+    return made

@@ -96,9 +96,7 @@ def render(data: ReportData) -> str:
 
 
 def results_table(metrics: pl.DataFrame, gains: pl.DataFrame | None = None) -> Table:
-    """Lay the metrics over all queries out for a terminal, a row a system.
-
-    To stay narrow, only the first measure has its interval here.
+    """Lay the metrics over all queries out for a terminal: a column a system, a row a measure.
 
     Args:
         metrics: `tables.METRICS`.
@@ -108,37 +106,33 @@ def results_table(metrics: pl.DataFrame, gains: pl.DataFrame | None = None) -> T
     from rich.table import Table
     from rich.text import Text
 
-    heads, *lines = _lines(metrics, gains)
-    table = Table(box=SIMPLE_HEAD)
-    for place, head in enumerate(heads):
-        table.add_column(Text(head), justify="right" if place else "left")
-    for system, first, *others, last in lines:
-        values = (cell.partition(" [")[0] for cell in others)
-        table.add_row(*map(Text, (system, first, *values, last)))
+    grid = _grid(metrics, gains)
+    table = Table(box=SIMPLE_HEAD, show_lines=False)
+    table.add_column("95% intervals below")
+    for row in grid["rows"]:
+        table.add_column(Text(row["system"]), justify="right")
+    for place, measure in enumerate(grid["measures"]):
+        cells = (templates.with_limits(row["cells"][place]) for row in grid["rows"])
+        table.add_row(Text(measure), *(Text(cell.replace(" [", "\n[")) for cell in cells))
+    table.add_row("queries", *(templates.count(row["queries"]) for row in grid["rows"]))
+    if gains is not None:
+        words = (templates.gain_in_words(row["gain"]) for row in grid["rows"])
+        stacked = (Text(cell.replace(" [", "\n[").replace(", p", "\np")) for cell in words)
+        table.add_row(Text(f"gain in {grid['measures'][0]}"), *stacked)
     return table
 
 
 def results_markdown(metrics: pl.DataFrame) -> str:
     """Lay the metrics over all queries out as a Markdown table, a row a system."""
-    heads, *lines = _lines(metrics, None)
-    rule = ["---", *["---:"] * (len(heads) - 1)]
-    escaped = [[cell.replace("|", "\\|") for cell in line] for line in (heads, rule, *lines)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in escaped)
-
-
-def _lines(metrics: pl.DataFrame, gains: pl.DataFrame | None) -> list[list[str]]:
-    """The results as text: the heads, then a line a system."""
-    grid = _grid(metrics, gains)
-    lines = [["system", *grid["measures"], "queries"]]
-    lines += [
+    grid = _grid(metrics, None)
+    heads = ["system", *grid["measures"], "queries"]
+    lines = [
         [row["system"], *map(templates.with_limits, row["cells"]), templates.count(row["queries"])]
         for row in grid["rows"]
     ]
-    if gains is not None:
-        lines[0].append(f"gain in {grid['measures'][0]}")
-        for line, row in zip(lines[1:], grid["rows"], strict=True):
-            line.append(templates.gain_in_words(row["gain"]))
-    return lines
+    rule = ["---", *["---:"] * (len(heads) - 1)]
+    escaped = [[cell.replace("|", "\\|") for cell in line] for line in (heads, rule, *lines)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in escaped)
 
 
 def _results(data: ReportData) -> dict[str, Any]:

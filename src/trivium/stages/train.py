@@ -59,12 +59,12 @@ class Validation:
     config: EvaluateConfig
     complete: bool
 
-    def ndcg(self, model: Any) -> float:
-        """Mean graded NDCG of a sentence-transformers model."""
+    def ndcg(self, model: Any, max_length: int | None = None) -> float:
+        """Mean graded NDCG of a sentence-transformers model, which may be cut to some tokens."""
         from trivium.adapters.towers import Tower, retrieve
 
         cutoff = self.config.cutoff
-        run = retrieve(Tower(model), self.queries, self.items, cutoff)
+        run = retrieve(Tower(model, max_length), self.queries, self.items, cutoff)
         values = measure(
             run,
             self.qrels,
@@ -136,10 +136,14 @@ def train(
     """
     from sentence_transformers import SentenceTransformer
 
+    items, queries = items.sort("item_id"), queries.sort("query_id")
     stages = stages_of(config)
     model, skipped = start, {}
     curves, chosen = [], []
-    ndcg = _once(folder / "start.json", lambda: validation.ndcg(SentenceTransformer(start)))
+    ndcg = _once(
+        folder / "start.json",
+        lambda: validation.ndcg(SentenceTransformer(start), config.max_length),
+    )
     say(f"  start: validation NDCG {ndcg:.4f}")
     for number, stage in enumerate(stages, start=1):
         place = folder / f"{number:02d}-{stage.name}"

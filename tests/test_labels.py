@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from statistics import median
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trivium.domain.judgments import consensus
+from trivium.domain.labels import settled
+from trivium.foundation.tables import PROBABILITIES, labels_schema, validate
+
+
+def labels_of(judges: tuple[str, ...], rows: int, seed: int) -> pl.DataFrame:
+    rng = np.random.default_rng(seed)
+    settling = rng.integers(0, len(judges), rows)
+    columns = {
+        "query_id": [f"q{k % 3}" for k in range(rows)],
+        "item_id": [f"i{k}" for k in range(rows)],
+        "grade": rng.integers(0, 5, rows),
+        "confidence": rng.random(rows, dtype=np.float32),
+        "judge": [judges[k] for k in settling],
+        "tokens": rng.integers(5, 40, rows),
+    }
+    for number, judge in enumerate(judges):  # a judge after the settling one was not asked
+        asked = rng.dirichlet(np.ones(5), rows).astype(np.float32)
+        values = [
+            row if number <= s else None for row, s in zip(asked.tolist(), settling, strict=True)
+        ]
+        columns[f"p_{judge}"] = pl.Series(values, dtype=PROBABILITIES)
+    return validate(pl.DataFrame(columns), labels_schema(judges))
+
+
+@pytest.mark.parametrize("judges", [("small",), ("small", "middle"), ("a", "b", "c")])
+def test_the_settling_judge_has_the_word(judges):
+    labels = labels_of(judges, rows=40, seed=len(judges))
+    got = settled(labels)
+    assert got.columns == ["query_id", "item_id", "grade", "p_relevant", "p_irrelevant"]
+    for row, label in zip(got.to_dicts(), labels.to_dicts(), strict=True):
+        p = np.array(label[f"p_{label['judge']}"], dtype=np.float32)
+        assert {row[c] == label[c] for c in ("query_id", "item_id", "grade")} == {True}
+        assert row["p_relevant"] == p[3] + p[4]
+        assert row["p_irrelevant"] == p[0] + p[1]
+
+
+def test_no_labels_settle_to_nothing():
+    got = settled(labels_of(("small",), rows=1, seed=0).clear())
+    assert got.height == 0
+    assert got.schema["p_relevant"] == pl.Float32
+
+
+VOTES = st.lists(
+    st.tuples(st.sampled_from("ab"), st.sampled_from("xyz"), st.integers(0, 4)), max_size=30
+)
+
+
+@given(VOTES)
+def test_consensus_is_the_median_rounded_down(votes):
+    frame = pl.DataFrame(
+        [(q, i, g, f"r{k}") for k, (q, i, g) in enumerate(votes)],
+        schema={"query_id": pl.String, "item_id": pl.String, "grade": pl.Int8, "rater": pl.String},
+        orient="row",
+    )
+    grades: dict[tuple[str, str], list[int]] = {}
+    for query, item, grade in votes:
+        grades.setdefault((query, item), []).append(grade)
+    expected = [(q, i, int(median(g))) for (q, i), g in sorted(grades.items())]
+    got = consensus(frame)
+    assert got.rows() == expected
+    assert got.schema["grade"] == pl.Int8
