@@ -8,11 +8,12 @@ import os
 import shutil
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
+import polars as pl
 import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -27,6 +28,15 @@ class Result:
     code: int
     out: str
     err: str
+
+    def explains(self, code: int, words: Iterable[str]) -> None:
+        """Assert that an error of the user's was explained, with these words among others."""
+        assert self.code == code, self.err
+        for word in ("got:", "expected:", "fix:", *words):
+            assert word in self.err
+        assert "Traceback" not in self.err
+        assert "fault of trivium" not in self.err
+        assert self.out == ""
 
 
 def call_cli(*args: object) -> Result:
@@ -82,6 +92,13 @@ class Shop:
         assert text.count(old) >= 1, old
         self.config.write_text(text.replace(old, new, 1), encoding="utf-8")
 
+    def table(self, name: str) -> pl.DataFrame:
+        return pl.read_parquet(self.folder / f"{name}.parquet")
+
+    def change(self, name: str, change: Callable[[pl.DataFrame], pl.DataFrame]) -> None:
+        """Write one of the tables back after a change."""
+        change(self.table(name)).write_parquet(self.folder / f"{name}.parquet")
+
     def give(self, table: str, name: str, content: bytes | str) -> None:
         """Put a file in the place of one of the tables."""
         raw = content.encode() if isinstance(content, str) else content
@@ -93,6 +110,10 @@ class Shop:
         """Everything in the folder, by path."""
         found = (path for path in self.folder.rglob("*") if path.is_file())
         return {str(path.relative_to(self.folder)): path.read_bytes() for path in found}
+
+    def results(self) -> dict[str, bytes]:
+        """Everything in the run's folder, by path."""
+        return {name: raw for name, raw in self.files().items() if name.startswith("run/")}
 
 
 @pytest.fixture

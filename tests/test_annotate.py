@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from trivium.foundation.config import AnnotateConfig, ExamplesConfig, parse_config
+from trivium.foundation.config import AnnotateConfig, ExamplesConfig, MineConfig, parse_config
 from trivium.foundation.errors import InputError
 from trivium.foundation.tables import labels_schema
 from trivium.stages.annotate import (
@@ -141,7 +141,7 @@ def plain_selection(candidates: pl.DataFrame, cap: int) -> tuple[list, dict]:
 def test_selection_equals_the_rules_applied_one_by_one(items, cap):
     candidates = random_candidates(items, ["a", "b", "c"], seed=cap)
     config = AnnotateConfig(pairs_per_query=cap)
-    got = select(candidates, config, ExamplesConfig(), ["dictionary", "bm25"], ["dense"])
+    got = select(candidates, config, ExamplesConfig(), MineConfig())
     kept, counts = plain_selection(candidates, cap)
     assert got.pairs.rows() == kept
     assert {(s, r): n for s, r, n in got.counts.iter_rows()} == counts
@@ -150,7 +150,7 @@ def test_selection_equals_the_rules_applied_one_by_one(items, cap):
 
 def test_selection_does_not_depend_on_the_shard_or_the_order(items):
     candidates = random_candidates(items, ["a", "b", "c"], seed=1)
-    rest = (CONFIG.annotate, CONFIG.examples, ["dictionary", "bm25"], ["dense"])
+    rest = (CONFIG.annotate, CONFIG.examples, CONFIG.mine)
     whole = select(candidates, *rest).pairs
     shuffled = candidates.sample(fraction=1.0, shuffle=True, seed=3)
     assert select(shuffled, *rest).pairs.equals(whole)
@@ -276,9 +276,7 @@ def test_annotate_is_fit_then_select_then_label(
     assert FittedJudge.load(tmp_path) is None
     candidates = random_candidates(items, ["q16", "q17", "q18"], seed=6)
     labels = annotate(candidates, items, queries, judgments, CONFIG, tmp_path)
-    chosen = select(
-        candidates, CONFIG.annotate, CONFIG.examples, CONFIG.mine.lexical, CONFIG.mine.dense
-    )
+    chosen = select(candidates, CONFIG.annotate, CONFIG.examples, CONFIG.mine)
     assert labels.equals(label(with_texts(chosen.pairs, items, queries), fitted))
     assert f"labelled 18 of {len(candidates)} candidates" in capsys.readouterr().err
     assert not list(tmp_path.glob("training-*"))

@@ -121,6 +121,9 @@ def test_a_killed_training_ends_like_an_undisturbed_one(tmp_path, monkeypatch, s
     assert temperatures[0].equal(temperatures[1])
     assert abs(temperatures[0].item() - math.log(20.0)) > 1e-4
 
+    card = (Path(whole.model) / "README.md").read_text()
+    assert not any(text in card for text in (*QUERIES, *ITEMS))
+
     logged = whole.curve.filter(pl.col("loss").is_not_null())["step"].to_list()
     assert logged == [2, 4, 6, 8, 10, 11, 12, 14, 16, 18, 20, 22]
     assert whole.curve.filter(pl.col("ndcg").is_not_null())["step"].to_list() == [11, 22]

@@ -22,6 +22,7 @@ from sentence_transformers.sentence_transformer.training_args import (
 from torch import nn
 from torch.utils.data import BatchSampler, SequentialSampler
 from transformers import PrinterCallback, TrainerCallback
+from transformers.utils import logging
 
 from trivium.adapters.checkpoints import last_checkpoint, sealing_callback
 from trivium.adapters.losses import make_loss
@@ -79,6 +80,7 @@ def train_stage(
         folder: Where checkpoints and the chosen model go; a rerun carries on from the last one.
         seed: Seed of dropout.
     """
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     torch.manual_seed(seed)
     model = SentenceTransformer(start, device=_device())
     model.max_seq_length = min(config.max_length, model.max_seq_length or config.max_length)
@@ -164,7 +166,13 @@ class _LogsAtCheckpoints(TrainerCallback):
 
 
 class _Trainer(SentenceTransformerTrainer):
-    """Saves the loss's own parameters with every checkpoint and restores them on resume."""
+    """Saves the loss's own parameters with every checkpoint and restores them on resume.
+
+    The model card gets no samples of the user's texts.
+    """
+
+    def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
+        pass
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         super()._save(output_dir, state_dict)

@@ -293,7 +293,9 @@ def _fault(error: dict[str, Any], where: str) -> Fault:
         return Fault(
             f"{where}: {name or 'configuration'}",
             got=repr(error["input"])[:80],
-            expected=re.sub("^(Value error, |Input should be )", "", error["msg"]),
+            expected="a section of settings"
+            if error["type"] == "model_type"
+            else re.sub("^(Value error, |Input should be )", "", error["msg"]),
             fix="correct it; docs/configuration.md lists the settings",
         )
     known = sorted(_known_keys(location[:-1]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Sequence
 
@@ -46,7 +47,7 @@ def _part(part: str, fields: Sequence[str], setting: str) -> pl.Expr:
         raise ConfigError.of(
             setting,
             got=repr(part),
-            expected=f"parts such as '{{{fields[-1]}}}', of the fields {', '.join(fields)}",
+            expected=f"parts such as '{{{_nearest(part, fields)}}}', of {', '.join(fields)}",
             fix="correct the template, or add the column to the table, as text or numbers",
         )
     pieces = [
@@ -54,6 +55,10 @@ def _part(part: str, fields: Sequence[str], setting: str) -> pl.Expr:
         for i, piece in enumerate(_FIELD.split(part))
     ]
     return pl.concat_str(pieces, ignore_nulls=False)
+
+
+def _nearest(part: str, fields: Sequence[str]) -> str:
+    return difflib.get_close_matches(part.strip("{}"), fields, n=1, cutoff=0.0)[0]
 
 
 def _blank_to_null(name: str) -> pl.Expr:

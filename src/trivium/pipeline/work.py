@@ -63,9 +63,7 @@ class AnnotateShards:
 
         def work(number: int) -> Done:
             candidates = pl.read_parquet(mined.shard_path("candidates", number), memory_map=False)
-            chosen = select(
-                candidates, config.annotate, config.examples, config.mine.lexical, config.mine.dense
-            )
+            chosen = select(candidates, config.annotate, config.examples, config.mine)
             labels = label(with_texts(chosen.pairs, items, queries), fitted)
             skipped = chosen.counts.filter(pl.col("reason") != "kept")
             left_out = dict(skipped.group_by("reason").agg(pl.col("pairs").sum()).iter_rows())

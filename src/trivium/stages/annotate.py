@@ -12,7 +12,6 @@ share, never in the measuring.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,8 +23,10 @@ from trivium.adapters.judges import Judge, load_judge
 from trivium.domain.agreement import Agreement, agreement
 from trivium.domain.calibration import Calibration, assess
 from trivium.domain.cascade import settle
+from trivium.domain.judgments import consensus
+from trivium.domain.levels import STRATA, strata
 from trivium.domain.sampling import draw_positions, hash_strings
-from trivium.foundation.config import AnnotateConfig, Config, ExamplesConfig
+from trivium.foundation.config import AnnotateConfig, Config, ExamplesConfig, MineConfig
 from trivium.foundation.console import say
 from trivium.foundation.errors import Fault, InputError
 from trivium.foundation.tables import GRADES, PROBABILITIES, channels_of
@@ -36,7 +37,6 @@ FEWEST_QUERIES = 3
 RESAMPLES = 2000
 _TEACHING = ("seed", "calibration", "agreement")
 _WITH_BACKGROUND = ("seed", "calibration")
-_STRATA = ("easy_positive", "hard_positive", "hard_negative", "token_similar")
 _TABLES = ("agreement", "confusion", "calibration", "reliability", "teaching")
 _SETTINGS = "fitted.json"
 
@@ -133,9 +133,7 @@ def annotate(
     """
     fitted = fit(judgments, items, queries, config.annotate, seed=config.run.seed, folder=folder)
     fitted.save(folder)
-    selection = select(
-        candidates, config.annotate, config.examples, config.mine.lexical, config.mine.dense
-    )
+    selection = select(candidates, config.annotate, config.examples, config.mine)
     labels = label(with_texts(selection.pairs, items, queries), fitted)
     agreed = fitted.agreement.measures.row(by_predicate=pl.col("measure") == "accuracy", named=True)
     say(f"labelled {len(labels)} of {len(candidates)} candidates")
@@ -194,14 +192,10 @@ def human_grades(
         Columns query_id, item_id, grade, part, source; and the same for those left out, whose item
         is not in the catalog.
     """
-    median = pl.col("grade").cast(pl.Float64).median().floor().cast(pl.Int8)
     graded = (
-        judgments.join(queries.select("query_id", "part"), on="query_id")
+        consensus(judgments)
+        .join(queries.select("query_id", "part"), on="query_id", maintain_order="left")
         .filter(pl.col("part").is_in(_TEACHING))
-        .group_by("query_id", "item_id", "part")
-        .agg(median.alias("grade"))
-        .select("query_id", "item_id", "grade", "part")
-        .sort("query_id", "item_id")
     )
     known = graded["item_id"].is_in(items["item_id"].to_list())
     return (
@@ -258,37 +252,33 @@ def select(
     candidates: pl.DataFrame,
     config: AnnotateConfig,
     examples: ExamplesConfig,
-    lexical: Sequence[str],
-    dense: Sequence[str],
+    mine: MineConfig,
 ) -> Selection:
     """Choose the candidates that some level of difficulty could use, whatever their grade.
 
-    A candidate belongs to the first stratum that takes it: easy_positive (every channel has it),
-    hard_positive (a lexical channel has it high, no dense one has it), hard_negative (one channel
-    alone has it, high), token_similar (no channel has it, TF-IDF in the band). Under the cap the
-    strata take turns, each with its best rank (highest TF-IDF where none) first, then item_id.
+    A candidate belongs to the stratum that `levels.strata` names. Under the cap the strata take
+    turns, each with its best rank (highest TF-IDF where none) first, then item_id.
 
     Args:
         candidates: A candidates table, or a shard of one.
         config: pairs_per_query.
         examples: The levels' depths and band.
-        lexical: Channels called lexical.
-        dense: Channels called dense.
+        mine: Which channels are lexical, which dense.
     """
     channels = channels_of(candidates)
     placed = candidates.select(
         "query_id",
         "item_id",
         "tfidf",
-        _stratum(channels, examples, lexical, dense).alias("stratum"),
-        _best_rank(channels, channels).alias("best"),
+        strata(channels, examples, mine).alias("stratum"),
+        pl.min_horizontal([pl.col(f"rank_{name}") for name in channels]).alias("best"),
     )
     turn = pl.int_range(pl.len()).over("query_id", "stratum").alias("turn")
     usable = (
         placed.filter(pl.col("stratum").is_not_null())
         .sort(["best", "tfidf", "item_id"], descending=[False, True, False], nulls_last=True)
         .with_columns(turn)
-        .sort("query_id", "turn", pl.col("stratum").cast(pl.Enum(_STRATA)))
+        .sort("query_id", "turn", pl.col("stratum").cast(pl.Enum(STRATA)))
         .with_columns(pl.int_range(pl.len()).over("query_id").alias("place"))
     )
     kept = pl.col("place") < config.pairs_per_query
@@ -379,25 +369,3 @@ def _counts(pairs: pl.DataFrame, left_out: pl.DataFrame) -> pl.DataFrame:
 
 def _grades(pairs: pl.DataFrame) -> NDArray[np.int64]:
     return pairs["grade"].cast(pl.Int64).to_numpy()
-
-
-def _stratum(
-    channels: Sequence[str], examples: ExamplesConfig, lexical: Sequence[str], dense: Sequence[str]
-) -> pl.Expr:
-    found = pl.col("channels")
-    high = _best_rank(channels, lexical) <= examples.hard_positive_depth
-    rules = (
-        found == len(channels),
-        high & _best_rank(channels, dense).is_null(),
-        (found == 1) & (_best_rank(channels, channels) <= examples.hard_negative_depth),
-        (found == 0) & pl.col("tfidf").is_between(examples.tfidf_low, examples.tfidf_high),
-    )
-    return pl.coalesce(
-        pl.when(rule).then(pl.lit(name)) for name, rule in zip(_STRATA, rules, strict=True)
-    )
-
-
-def _best_rank(channels: Sequence[str], among: Sequence[str]) -> pl.Expr:
-    """The best rank in some of the channels that a table has; null where none has the item."""
-    ranks = [pl.col(f"rank_{name}") for name in channels if name in among]
-    return pl.min_horizontal([pl.lit(None, dtype=pl.Int32), *ranks])

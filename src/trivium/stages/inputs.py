@@ -169,13 +169,19 @@ def _with_texts(table: pl.DataFrame, data: DataConfig, side: str) -> pl.DataFram
         for name, setting in templates.items()
     ]
     made = table.with_columns(texts)
-    empty = (pl.col("text") == "") | (pl.col("judge_text") == "")
-    blank = made.filter(empty & (pl.col(base).str.strip_chars() != ""))
-    if blank.height:
-        raise InputError.of(
-            f"data.{side}_text",
-            got=f"an empty text for {blank.height} row(s), the first {blank.row(0)[0]!r}",
-            expected="a text for every row",
-            fix=f"name a field that every row has, such as {{{base}}}",
-        )
+    full = made.filter(pl.col(base).str.strip_chars() != "")
+    faults = []
+    for name, setting in templates.items():
+        blank = full.filter(pl.col(name) == "")[table.columns[0]]
+        if len(blank):
+            faults.append(
+                Fault(
+                    f"data.{setting}",
+                    got=f"an empty text for {len(blank)} row(s), the first of id {blank[0]!r}",
+                    expected="a text for every row",
+                    fix=f"name a field that every row has, such as {{{base}}}",
+                )
+            )
+    if faults:
+        raise InputError(*faults)
     return made

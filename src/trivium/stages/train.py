@@ -151,7 +151,7 @@ def train(
             model, ndcg, stage, examples, items, queries, validation, config, place, seed
         )
         if result is None:
-            skipped[stage.name] = f"no example of {', '.join(stage.positives + stage.negatives)}"
+            skipped[stage.name] = _why_skipped(stage)
             say(f"  {stage.name}: skipped, {skipped[stage.name]}")
             continue
         model = str(folder / result["model"]) if result["model"] else model
@@ -212,6 +212,13 @@ def _train_one(
     write_json(place / "result.json", result)
     shutil.rmtree(place / "checkpoints", ignore_errors=True)
     return result
+
+
+def _why_skipped(stage: StageConfig) -> str:
+    positives, negatives = (" or ".join(names) for names in (stage.positives, stage.negatives))
+    if stage.loss == "mnr" and not negatives:
+        return f"no positive among {positives}"
+    return f"no positive among {positives}, or no negative among {negatives or 'no levels'}"
 
 
 def _finished(place: Path) -> dict[str, Any] | None:

