@@ -30,8 +30,8 @@ def configuration_page() -> str:
     lines = [
         "# Configuration",
         "",
-        "Written by `make docs` from the code. A `trivium.toml` has one section a stage; an unknown",
-        "key is refused. `--set section.key=value` on the command line overrides the file.",
+        "Written by `make docs` from the code. A `trivium.toml` has one section a stage; an",
+        "unknown key is refused. `--set section.key=value` on the command line overrides the file.",
         "",
     ]
     for name, field in Config.model_fields.items():

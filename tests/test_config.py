@@ -58,7 +58,7 @@ def test_the_curriculum_as_published():
     assert hard.min_grade == 3
     assert fine.negatives == ["token_similar_negative"]
     assert fine.margin == 0.3
-    assert StageConfig(name="x", loss="triplet", positives=["y"]).margin == 0.3
+    assert StageConfig.model_fields["margin"].default == 0.3
     assert RECIPES["published"] == PUBLISHED
 
 
@@ -160,6 +160,7 @@ steps = 30
 name = "second"
 loss = "triplet"
 positives = ["hard_positive"]
+negatives = ["hard_negative"]
 human_share = 0.5
 margin = 0.2
 """
@@ -170,7 +171,37 @@ def test_stages_of_ones_own_replace_the_recipe(tmp_path):
     first, second = stages_of(load_config(tmp_path / "trivium.toml").train)
     assert (first.name, first.loss, first.min_grade, first.steps) == ("first", "bce", 4, 15)
     assert (second.name, second.human_share, second.margin) == ("second", 0.5, 0.2)
-    assert second.negatives == []
+    assert second.negatives == ["hard_negative"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"positives": ["easy"]}, "easy_positive"),
+        ({"negatives": ["hard_positive"]}, "hard_negative"),
+        ({"name": "a/b"}, "letters, digits"),
+        ({"loss": "bce", "negatives": []}, "needs"),
+        ({"loss": "triplet", "negatives": []}, "needs"),
+    ],
+)
+def test_a_stage_that_cannot_train_is_refused(wrong, words):
+    good = {
+        "name": "s",
+        "loss": "triplet",
+        "positives": ["hard_positive"],
+        "negatives": ["hard_negative"],
+    }
+    assert parse_config({"train": {"stages": [good]}}).train.stages[0].name == "s"
+    (fault,) = faults({"train": {"stages": [good | wrong]}})
+    assert words in fault.expected
+
+
+def test_stages_have_different_names_and_the_band_has_an_order():
+    stage = {"name": "s", "loss": "mnr", "positives": ["hard_positive"]}
+    (fault,) = faults({"train": {"stages": [stage, stage]}})
+    assert "different names" in fault.expected
+    (fault,) = faults({"examples": {"tfidf_low": 0.7, "tfidf_high": 0.2}})
+    assert "tfidf_low <= tfidf_high" in fault.expected
 
 
 def test_a_stage_needs_a_name_a_loss_and_positives():

@@ -15,9 +15,8 @@ from trivium.domain.curriculum import (
     stages_of,
     training_rows,
 )
-from trivium.domain.levels import LEVELS, POSITIVE_LEVELS
 from trivium.foundation.config import StageConfig, TrainConfig
-from trivium.foundation.tables import EXAMPLES, empty
+from trivium.foundation.tables import EXAMPLES, LEVELS, POSITIVE_LEVELS, empty
 
 QUERIES = [f"q{k:02}" for k in range(12)]
 ITEMS = [f"i{k:02}" for k in range(40)]
@@ -181,15 +180,23 @@ def test_bce_has_as_many_positives_as_negatives():
 @pytest.mark.parametrize(
     "settings",
     [
-        {"positives": ["nothing"]},
-        {"negatives": ["nothing"]},
-        {"loss": "bce", "negatives": []},
-        {"loss": "triplet", "negatives": []},
         {"min_p_relevant": 1.0, "positives": ["easy_positive", "hard_positive"]},
     ],
 )
 def test_a_stage_without_positives_or_negatives_has_no_rows(settings):
     assert training_rows(make_examples(0), stage_of(**settings), QUERIES, ITEMS, 0) is None
+
+
+@pytest.mark.parametrize("loss", ["mnr", "triplet", "bce"])
+def test_a_stage_whose_levels_are_empty_has_no_rows(loss):
+    examples = make_examples(0)
+    without = {
+        "hard_positive": {"positives": ["hard_positive"]},
+        "hard_negative": {"negatives": ["hard_negative"]},
+    }
+    for level, settings in without.items():
+        rest = examples.filter(pl.col("level") != level)
+        assert training_rows(rest, stage_of(loss=loss, **settings), QUERIES, ITEMS, 0) is None
 
 
 def test_no_examples_give_no_rows():

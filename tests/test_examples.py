@@ -10,6 +10,8 @@ from trivium.domain import levels
 from trivium.foundation.config import ExamplesConfig, MineConfig
 from trivium.foundation.tables import (
     EXAMPLES,
+    LEVELS,
+    POSITIVE_LEVELS,
     PROBABILITIES,
     candidates_schema,
     labels_schema,
@@ -103,7 +105,7 @@ def test_the_counts_are_right_one_by_one(candidates, labels, judgments):
     grades = labels.join(judgments, on=PAIR, how="anti")["grade"]
     assert left_out["grade 2"] == (grades == 2).sum()
     assert "over the cap of a query" not in left_out
-    assert set(made["level"]) == set(levels.LEVELS)
+    assert set(made["level"]) == set(LEVELS)
 
 
 def test_a_human_grade_outweighs_the_judge(candidates, labels, judgments):
@@ -125,7 +127,7 @@ def test_random_negatives_are_neither_retrieved_nor_judged(candidates, labels, j
 
 def test_caps_hold_for_every_query(candidates, labels, judgments):
     made, _ = build(TRAINING + SEED, candidates, labels, judgments)
-    positive = pl.col("level").is_in(levels.POSITIVE_LEVELS).alias("positive")
+    positive = pl.col("level").is_in(POSITIVE_LEVELS).alias("positive")
     for query, is_positive, count in made.group_by("query_id", positive).len().iter_rows():
         assert count <= (9 if is_positive else 12), query
 

@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from trivium.domain import levels
 from trivium.domain.sampling import draw_positions, hash_strings
 from trivium.foundation.config import ExamplesConfig, MineConfig
-from trivium.foundation.tables import EXAMPLES, candidates_schema, empty, validate
+from trivium.foundation.tables import (
+    EXAMPLES,
+    LEVELS,
+    NEGATIVE_LEVELS,
+    POSITIVE_LEVELS,
+    candidates_schema,
+    empty,
+    validate,
+)
 
 # Channels, and which of them are lexical and dense.
 SETUPS = {
@@ -235,8 +243,8 @@ def plain_cap(rows: list[dict], config: ExamplesConfig) -> set[tuple[str, str]]:
     """Levels take turns, each with its surest first; ties go to the smaller id."""
     kept = set()
     for query in {row["query_id"] for row in rows}:
-        sides = ((levels.POSITIVE_LEVELS, config.max_positives, "p_relevant"),)
-        sides += ((levels.NEGATIVE_LEVELS, config.max_negatives, "p_irrelevant"),)
+        sides = ((POSITIVE_LEVELS, config.max_positives, "p_relevant"),)
+        sides += ((NEGATIVE_LEVELS, config.max_negatives, "p_irrelevant"),)
         for names, cap, sure in sides:
             queues = []
             for level in sorted(names):
@@ -249,7 +257,7 @@ def plain_cap(rows: list[dict], config: ExamplesConfig) -> set[tuple[str, str]]:
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from(levels.LEVELS), SHARES), max_size=40),
+    st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from(LEVELS), SHARES), max_size=40),
     st.integers(1, 9),
     st.integers(1, 9),
 )

@@ -196,7 +196,8 @@ def test_the_temperature_is_trained():
 
 
 def stage(**settings) -> StageConfig:
-    return StageConfig(**{"name": "s", "positives": ["easy_positive"]} | settings)
+    given = {"name": "s", "positives": ["easy_positive"], "negatives": ["hard_negative"]}
+    return StageConfig(**given | settings)
 
 
 def test_a_stage_names_its_loss():

@@ -131,12 +131,6 @@ def test_channels_disagree(candidates):
     assert table["overlap"].is_between(0.0, 0.99).all()
 
 
-def test_coverage_is_the_share_of_known_words(miner):
-    texts = ["hole saws", "hole zzqx", "zzqx zzqx hole", "", "matte DELTA"]
-    table = pl.DataFrame({"query_id": list("abcde"), "text": texts})
-    assert miner.coverage(table).to_list() == [1.0, 0.5, 0.5, 0.0, 1.0]
-
-
 def test_an_unknown_channel_is_named():
     with pytest.raises(ConfigError, match="splade"):
         Miner(catalog(), MineConfig(channels=["splade"]), DataConfig())

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import polars as pl
 
+from trivium.adapters.models import model_fingerprint
 from trivium.domain.judgments import consensus
 from trivium.domain.splits import with_parts, with_segments
 from trivium.foundation import tables
 from trivium.foundation.config import Config, parse_config
-from trivium.foundation.errors import InputError
+from trivium.foundation.errors import InputError, WorkspaceError
 from trivium.foundation.text import render
+from trivium.foundation.workspace import Plan, StageFolder, fingerprint_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -134,7 +136,7 @@ def annotate(
         asked = with_parts(with_segment, graded["query_id"].unique(), everything, seed)
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(folder) if folder else Path(scratch)
-        labels = stage.annotate(_polars(candidates), catalog, asked, graded, config, place)
+        labels = stage.annotate(_candidates(candidates), catalog, asked, graded, config, place)
     return _like(candidates, labels)
 
 
@@ -165,7 +167,7 @@ def build_examples(
     from trivium.stages import examples as stage
 
     config = _config(seed, **_sections(settings, "examples"))
-    asked, pairs = _polars(queries), _polars(candidates)
+    asked, pairs = _polars(queries), _candidates(candidates)
     seeds = asked.filter(pl.col("part") == "seed") if "part" in asked.columns else asked.clear()
     grades = consensus(tables.validate(_polars(judgments), tables.JUDGMENTS))
     query_ids = pl.concat([pairs["query_id"], seeds["query_id"]]).unique().to_list()
@@ -173,7 +175,7 @@ def build_examples(
         query_ids,
         _polars(items)["item_id"].sort().to_list(),
         pairs,
-        _polars(labels),
+        _labels(labels),
         grades.join(seeds.select("query_id"), on="query_id", how="semi"),
         config.examples,
         config.mine,
@@ -211,6 +213,7 @@ def train(
 
     Raises:
         InputError: If there is no validation query, or nothing to train on.
+        WorkspaceError: If the folder holds a training on other examples or with other settings.
     """
     from trivium.adapters.models import resolve_model
     from trivium.stages import train as stage
@@ -235,13 +238,15 @@ def train(
         complete=config.data.complete,
         seed=seed,
     )
+    start = resolve_model(config.train.model or config.mine.model)
+    _claim(Path(output), start, config, {"examples": made, "items": catalog, "judgments": grades})
     trained = stage.train(
         made,
         catalog,
         asked.join(made.select("query_id").unique(), on="query_id", how="semi"),
         validation,
         config.train,
-        resolve_model(config.train.model or config.mine.model),
+        start,
         Path(output),
         seed,
     )
@@ -301,6 +306,28 @@ def simulate(
     return make(items=items, queries=queries, seed=seed, **options)
 
 
+def _claim(output: Path, start: str, config: Config, read: Mapping[str, pl.DataFrame]) -> None:
+    """Take a folder for a training, or go on with the same one."""
+    plan = Plan(
+        "train",
+        settings={**config.train.model_dump(mode="json"), "seed": config.run.seed},
+        inputs={
+            "model": model_fingerprint(start),
+            **{name: fingerprint_table(table) for name, table in read.items()},
+        },
+    )
+    folder = StageFolder(output)
+    state, why = folder.state(plan)
+    if state == "stale":
+        raise WorkspaceError.of(
+            str(output),
+            got=f"another training ({'; '.join(why)})",
+            expected="a new folder, or the one of the same training",
+            fix="name another output",
+        )
+    folder.begin(plan, overwrite=False)
+
+
 def _sections(settings: Mapping[str, Any], section: str) -> dict[str, dict[str, Any]]:
     """Sort keywords into the stage's own section and `[data]`."""
     from trivium.foundation.config import DataConfig
@@ -333,6 +360,17 @@ def _texts(items: Frame, queries: Frame, config: Config) -> tuple[pl.DataFrame, 
         ]
         made.append(table.with_columns(texts).sort(table.columns[0]))
     return made[0], made[1]
+
+
+def _candidates(frame: Frame) -> pl.DataFrame:
+    table = _polars(frame)
+    return tables.validate(table, tables.candidates_schema(tables.channels_of(table)))
+
+
+def _labels(frame: Frame) -> pl.DataFrame:
+    table = _polars(frame)
+    judges = tuple(c.removeprefix("p_") for c in table.columns if c.startswith("p_"))
+    return tables.validate(table, tables.labels_schema(judges))
 
 
 def _polars(frame: Frame) -> pl.DataFrame:

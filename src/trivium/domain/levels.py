@@ -20,11 +20,8 @@ import polars as pl
 
 from trivium.domain.sampling import draw_positions, hash_strings
 from trivium.foundation.config import ExamplesConfig, MineConfig
-from trivium.foundation.tables import EXAMPLES, channels_of
+from trivium.foundation.tables import EXAMPLES, POSITIVE_LEVELS, channels_of
 
-POSITIVE_LEVELS = ("seed_positive", "easy_positive", "hard_positive")
-NEGATIVE_LEVELS = ("seed_negative", "hard_negative", "token_similar_negative", "random_negative")
-LEVELS = POSITIVE_LEVELS + NEGATIVE_LEVELS
 STRATA = ("easy_positive", "hard_positive", "hard_negative", "token_similar")
 
 _RELEVANT, _IRRELEVANT = 3, 1

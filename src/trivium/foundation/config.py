@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from trivium.foundation.errors import ConfigError, Fault
+from trivium.foundation.tables import NEGATIVE_LEVELS, POSITIVE_LEVELS
 
 
 def _as_list(value: Any) -> Any:
@@ -133,6 +134,12 @@ class ExamplesConfig(Section):
     max_negatives: Positive = Field(50, description="negatives kept for a query")
     random_negatives: Count = Field(10, description="easy negatives drawn for a query")
 
+    @model_validator(mode="after")
+    def _band(self) -> ExamplesConfig:
+        if self.tfidf_low > self.tfidf_high:
+            raise ValueError(f"tfidf_low <= tfidf_high, not {self.tfidf_low} > {self.tfidf_high}")
+        return self
+
 
 class StageConfig(Section):
     """One stage of the curriculum, declared as data."""
@@ -150,6 +157,21 @@ class StageConfig(Section):
     warmup: Share = Field(0.1, description="share of the steps in which the rate rises")
     margin: float = Field(0.3, gt=0, description="of the triplet loss, on cosines")
     temperature: float = Field(20.0, gt=0, description="t of t * cos at the start")
+
+    @model_validator(mode="after")
+    def _usable(self) -> StageConfig:
+        if not re.fullmatch(r"[\w-]+", self.name):
+            raise ValueError(f"a name of letters, digits, '-' and '_', not {self.name!r}")
+        for given, known in (
+            (self.positives, POSITIVE_LEVELS),
+            (self.negatives, NEGATIVE_LEVELS),
+        ):
+            unknown = [level for level in given if level not in known]
+            if unknown:
+                raise ValueError(f"levels among {', '.join(known)}, not {', '.join(unknown)}")
+        if self.loss != "mnr" and not self.negatives:
+            raise ValueError(f"some level of negatives, which the loss '{self.loss}' needs")
+        return self
 
 
 class TrainConfig(Section):
@@ -169,6 +191,13 @@ class TrainConfig(Section):
     )
     max_length: Positive = Field(64, description="tokens that a tower reads")
     bf16: bool = Field(True, description="matrix products in bfloat16")
+
+    @model_validator(mode="after")
+    def _distinct(self) -> TrainConfig:
+        names = [stage.name for stage in self.stages]
+        if len(set(names)) < len(names):
+            raise ValueError(f"stages with different names, not {', '.join(names)}")
+        return self
 
 
 class EvaluateConfig(Section):

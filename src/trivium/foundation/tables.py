@@ -14,6 +14,9 @@ GRADES = (0, 1, 2, 3, 4)
 GRADE_NAMES = ("embarrassing", "bad", "fair", "good", "excellent")
 SEGMENTS = ("head", "torso", "tail")
 PARTS = ("seed", "calibration", "agreement", "train", "validation", "test")
+POSITIVE_LEVELS = ("seed_positive", "easy_positive", "hard_positive")
+NEGATIVE_LEVELS = ("seed_negative", "hard_negative", "token_similar_negative", "random_negative")
+LEVELS = POSITIVE_LEVELS + NEGATIVE_LEVELS
 PROBABILITIES = pl.Array(pl.Float32, len(GRADES))
 
 

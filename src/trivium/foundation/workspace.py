@@ -263,6 +263,13 @@ def read_json(path: Path) -> dict[str, Any] | None:
         ) from None
 
 
+def fingerprint_table(table: pl.DataFrame) -> str:
+    """SHA-256 of a table's columns and values, whatever the order of its rows."""
+    digest = hashlib.sha256(repr(table.schema).encode())
+    digest.update(table.hash_rows(seed=0).sort().to_numpy().tobytes())
+    return digest.hexdigest()
+
+
 def fingerprint(path: Path) -> str:
     """SHA-256 of a file's content, read in blocks."""
     with path.open("rb") as file:

@@ -75,12 +75,12 @@ READS: Mapping[str, StageReads] = {
     ),
     "train": StageReads(
         settings=("train", "evaluate.cutoff", "evaluate.gain", "data.complete", "run.seed"),
-        models=("train.model", "mine.model"),
+        models=("train.model",),
         upstream=("inputs", "examples"),
     ),
     "evaluate": StageReads(
         settings=("evaluate", "data.complete", "train.max_length", "run.seed"),
-        models=("train.model", "mine.model"),
+        models=("train.model",),
         upstream=("inputs", "train"),
     ),
     "report": StageReads(
@@ -143,6 +143,8 @@ class Planner:
 
     def _models(self, names: Sequence[str]) -> dict[str, str]:
         chosen = {name: self.setting(name) for name in names}
+        if "train.model" in chosen:
+            chosen["train.model"] = self.config.train.model or self.config.mine.model
         return {name: self._model(model) for name, model in chosen.items() if model}
 
     def _model(self, name: str) -> str:

@@ -10,10 +10,10 @@ import polars as pl
 
 from trivium.adapters.channels.coverage import coverage
 from trivium.adapters.executors import Executor
-from trivium.domain.levels import LEVELS
 from trivium.domain.sampling import hash_strings
 from trivium.foundation.config import Config
 from trivium.foundation.errors import InputError
+from trivium.foundation.tables import LEVELS
 from trivium.foundation.workspace import StageFolder, Workspace, write_atomically, write_table
 from trivium.pipeline.shards import run_shards, total
 from trivium.pipeline.work import AnnotateShards, ExampleShards, MineShards

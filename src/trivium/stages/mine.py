@@ -6,13 +6,12 @@ retrieved or that shares words with the query though no channel retrieved it.
 
 from __future__ import annotations
 
-from functools import cached_property
 from pathlib import Path
 
 import polars as pl
 
 from trivium.adapters.channels import load_channel
-from trivium.adapters.channels.words import parts, tokens
+from trivium.adapters.channels.words import tokens
 from trivium.domain.disagreement import merge_runs
 from trivium.domain.tfidf import CatalogTfidf
 from trivium.foundation.config import DataConfig, MineConfig
@@ -83,18 +82,6 @@ class Miner:
         both = pl.concat([retrieved, similar], how="diagonal")
         return both.select(list(schema.columns)).sort("query_id", "item_id")
 
-    def coverage(self, queries: pl.DataFrame) -> pl.Series:
-        """Share of each query's distinct words that some text field of the catalog holds.
-
-        Args:
-            queries: Column text.
-
-        Returns:
-            Float64 in [0, 1], in the order of the queries; 0 for a query without words.
-        """
-        shares = [self._known_share(text) for text in queries["text"].to_list()]
-        return pl.Series("coverage", shares, dtype=pl.Float64)
-
     def _search(self, queries: pl.DataFrame) -> pl.DataFrame:
         queries = queries.select("query_id", "text")
         runs = []
@@ -102,16 +89,6 @@ class Miner:
             found = channel.search(queries, self._depth)
             runs.append(validate(found, RUNS, f"runs of channel '{name}'"))
         return pl.concat(runs)
-
-    def _known_share(self, text: str) -> float:
-        words = set(parts(text))
-        return len(words & self._vocabulary) / len(words) if words else 0.0
-
-    @cached_property
-    def _vocabulary(self) -> set[str]:
-        fields = [n for n, t in self._items.schema.items() if t == pl.String and n != "item_id"]
-        texts = (text for name in fields for text in self._items[name].drop_nulls().unique())
-        return {word for text in texts for word in parts(text)}
 
 
 def mine(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -55,11 +56,21 @@ def cached_vectors(tower: Tower, model: str, texts: Sequence[str], cache: Path |
     if cache is None:
         return tower.encode(texts)
     path = cache / f"vectors-{_fingerprint(tower, model, texts)}.npy"
-    if path.is_file():
-        return np.load(path, mmap_mode="r")  # type: ignore[no-any-return]
-    vectors = tower.encode(texts)
-    _write_atomically(path, vectors)
-    return vectors
+    # Several workers need the same vectors at once: the first encodes, the others wait for it.
+    with _alone(path.with_suffix(".lock")):
+        if not path.is_file():
+            _write_atomically(path, tower.encode(texts))
+    return np.load(path, mmap_mode="r")  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    import fcntl
+
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
 
 
 def _fingerprint(tower: Tower, model: str, texts: Sequence[str]) -> str:
