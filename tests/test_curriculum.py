@@ -194,9 +194,9 @@ def test_a_stage_whose_levels_are_empty_has_no_rows(loss):
         "hard_positive": {"positives": ["hard_positive"]},
         "hard_negative": {"negatives": ["hard_negative"]},
     }
-    for level, settings in without.items():
+    for level, changed in without.items():
         rest = examples.filter(pl.col("level") != level)
-        assert training_rows(rest, stage_of(loss=loss, **settings), QUERIES, ITEMS, 0) is None
+        assert training_rows(rest, stage_of(loss=loss, **changed), QUERIES, ITEMS, 0) is None
 
 
 def test_no_examples_give_no_rows():

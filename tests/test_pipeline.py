@@ -92,6 +92,45 @@ def test_every_stage_leaves_its_tables(finished: Path) -> None:
     assert "</html>" in (finished / "report" / "report.html").read_text(encoding="utf-8")
 
 
+FIGURES = (
+    "forest",
+    "overlap",
+    "found-by",
+    "reliability",
+    "confusion",
+    "levels",
+    "validation",
+    "losses",
+)
+
+
+def test_the_report_shows_every_figure_in_a_browser(finished: Path) -> None:
+    browser = Path("/usr/bin/chromium")
+    if not browser.exists():
+        pytest.skip("no /usr/bin/chromium; install Debian's chromium to run this")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(
+            executable_path=browser,
+            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+        )
+        page = chromium.new_page(viewport={"width": 1280, "height": 900})
+        complaints: list[str] = []
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto((finished / "report" / "report.html").as_uri())
+        for name in FIGURES:
+            box = page.locator(f"#figure-{name}").bounding_box()
+            assert box is not None, name
+            assert box["width"] > 0, name
+            assert box["height"] > 0, name
+        assert page.get_by_text("Simulated data").count() > 0
+        assert page.get_by_text("not run", exact=False).count() == 0
+        chromium.close()
+    assert complaints == []
+
+
 def test_no_test_query_is_in_any_table_that_trains(finished: Path) -> None:
     queries = read(finished, "inputs/queries")
     held_out = queries.filter(pl.col("part").is_in(["test", "validation"]))

@@ -26,6 +26,7 @@ from transformers.utils import logging
 
 from trivium.adapters.checkpoints import last_checkpoint, sealing_callback
 from trivium.adapters.losses import make_loss
+from trivium.adapters.progress import training_progress
 from trivium.domain.curriculum import Rows
 from trivium.foundation.config import StageConfig, TrainConfig
 
@@ -96,7 +97,9 @@ def train_stage(
     )
     trainer.remove_callback(PrinterCallback)
     checkpoint = last_checkpoint(folder / "checkpoints")
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    with training_progress(f"training, stage {stage.name}", trainer.args.max_steps) as progress:
+        trainer.add_callback(progress)
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     return _choose(trainer, start, start_ndcg, folder)
 
 

@@ -214,8 +214,9 @@ def report(job: Job, folder: StageFolder) -> Outcome:
 
     data = collect(job.workspace, job.config)
     page = stage.render(data)
-    place = folder.path / "report.html"
+    place, table = folder.path / "report.html", stage.results_markdown(data.metrics)
     write_atomically(place, lambda path: path.write_text(page, encoding="utf-8"))
+    write_atomically(folder.path / "results.md", lambda path: path.write_text(table, "utf-8"))
     console_for_tables().print(stage.results_table(data.metrics, data.gains))
     return {"page": 1}, [f"open {place}"]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from trivium.adapters.checkpoints import last_checkpoint, sealing_callback
 from trivium.adapters.judges.tokens import TokenTable, fixed_batches, tokenise, training_order
 from trivium.adapters.models import model_fingerprint, resolve_model
+from trivium.adapters.progress import training_progress
 from trivium.foundation.config import AnnotateConfig
 from trivium.foundation.console import counter
 from trivium.foundation.errors import DependencyError
@@ -75,8 +76,8 @@ class CrossEncoderJudge:
         run = folder / f"training-{_run_key(table, grades, config, seed)}"
         trainer = _trainer(judge, table, grades, config, seed, run)
         resume = last_checkpoint(run)
-        with _quiet(), counter("judge training steps", trainer.args.max_steps) as advance:
-            trainer.add_callback(_progress_callback(advance))
+        with _quiet(), training_progress("judge training", trainer.args.max_steps) as progress:
+            trainer.add_callback(progress)
             trainer.train(resume_from_checkpoint=str(resume) if resume else None)
         return judge
 
@@ -211,19 +212,6 @@ def _trainer(
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
-
-
-def _progress_callback(advance: Callable[[int], None]) -> Any:
-    from transformers import TrainerCallback
-
-    class Progress(TrainerCallback):
-        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            advance(state.global_step)
-
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            advance(1)
-
-    return Progress()
 
 
 def _run_key(
