@@ -141,9 +141,15 @@ def _run_stage(job: Job, plan: Plan, *, overwrite: bool) -> None:
     _record(job)
     rows, summary = STEPS[plan.stage](job, folder)
     seconds = round(time.monotonic() - started, 1)
-    folder.finish(
-        plan, {"rows": rows, "seconds": seconds, "summary": summary, "versions": _versions()}
-    )
+    details = {
+        "rows": rows,
+        "seconds": seconds,
+        "seed": job.config.run.seed,
+        "summary": summary,
+        "versions": _versions(),
+        "configuration": job.config.model_dump(mode="json"),
+    }
+    folder.finish(plan, details)
     _say_summary(folder, rows, seconds, summary)
 
 

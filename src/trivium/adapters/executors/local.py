@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,7 +36,7 @@ class LocalExecutor:
         workers = min(self.workers, len(shards))
         # Threads of torch and faiss do not survive a fork.
         context = get_context("spawn")
-        with ProcessPoolExecutor(workers, context, _set_up, (setup,)) as pool:
+        with ProcessPoolExecutor(workers, context, _set_up, (setup, workers)) as pool:
             futures = [pool.submit(_call, shard) for shard in shards]
             try:
                 for future in as_completed(futures):
@@ -45,9 +46,11 @@ class LocalExecutor:
                     future.cancel()
 
 
-def _set_up(setup: Setup) -> None:
+def _set_up(setup: Setup, workers: int) -> None:
     global _setup
     _setup = setup
+    # Read when torch, numba and BLAS are first imported: processes must not fight over the cores.
+    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // workers))
 
 
 def _call(shard: int) -> Any:
