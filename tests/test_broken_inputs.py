@@ -196,7 +196,7 @@ TABLES = {
 
 SETTINGS = {
     "unknown key": (
-        edited("depth = 100", "depht = 100"),
+        edited("depth = 50", "depht = 100"),
         ["mine.depht", "unknown key 'depht'", "did you mean 'depth'?"],
     ),
     "unknown section": (
@@ -204,17 +204,17 @@ SETTINGS = {
         ["minee", "one of annotate, data", "did you mean 'mine'?"],
     ),
     "section that is a value": (edited("[data]", "report = 3\n[data]"), ["report", "a section"]),
-    "bad TOML": (edited("depth = 100", "depth ="), ["line 20", "a TOML file", "that line"]),
+    "bad TOML": (edited("depth = 50", "depth ="), ["line 28", "a TOML file", "that line"]),
     "TOML not in UTF-8": (
         lambda shop: shop.config.write_bytes("[data]\nitems = 'café'".encode("latin-1")),
         ["trivium.toml", "a TOML file in UTF-8"],
     ),
     "text for a number": (
-        edited("depth = 100", 'depth = "deep"'),
+        edited("depth = 50", 'depth = "deep"'),
         ["mine.depth", "'deep'", "valid integer"],
     ),
     "negative number": (
-        edited("depth = 100", "depth = -3"),
+        edited("depth = 50", "depth = -3"),
         ["mine.depth", "-3", "greater than or equal to 1"],
     ),
     "unknown choice": (
@@ -319,7 +319,7 @@ def test_every_fault_between_tables_is_named_in_one_go(shop, cli):
 
 
 def test_every_wrong_setting_is_named_in_one_go(shop, cli):
-    shop.edit("depth = 100", "depht = 100")
+    shop.edit("depth = 50", "depht = 100")
     result = cli("check", "-c", shop.config, "--set", "run.shard=0", "--set", "train.bf16=perhaps")
     words = ["3 faults", "mine.depht", "run.shard", "train.bf16", "'perhaps'"]
     result.explains(CONFIG, words)

@@ -3,8 +3,15 @@
 import numpy as np
 import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 
-from trivium.domain.disagreement import found_by, merge_runs, overlap
+from trivium.domain.disagreement import (
+    found_by,
+    merge_runs,
+    overlap,
+    pool_found_by,
+    pool_overlaps,
+)
 from trivium.domain.tfidf import CatalogTfidf
 from trivium.foundation.errors import InputError
 from trivium.foundation.tables import RUNS, candidates_schema, empty, validate
@@ -91,6 +98,15 @@ def test_pairs_are_counted_by_the_channels_that_found_them():
         (False, True): 3,
     }
     assert counts["pairs"].to_list() == [6, 3, 2]
+
+
+def test_pooled_shards_are_the_whole():
+    candidates, channels = merge_runs(EXAMPLE, ["a", "b", "c"]), ["a", "b", "c"]
+    shards = [piece for _key, piece in candidates.group_by("query_id", maintain_order=True)]
+    pooled = pool_overlaps([overlap(shard, channels, (2, 5)) for shard in shards])
+    assert_frame_equal(pooled, overlap(candidates, channels, (2, 5)))
+    sets = [found_by(shard, channels) for shard in shards]
+    assert_frame_equal(pool_found_by(sets, channels), found_by(candidates, channels))
 
 
 # --- TF-IDF ----------------------------------------------------------------------------------

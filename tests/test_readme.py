@@ -33,7 +33,7 @@ def blocks(language: str) -> list[str]:
 @pytest.fixture(scope="module")
 def user_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """items.csv, queries.csv and ratings.csv, from a simulated marketplace."""
-    from trivium.simulate import simulate
+    from trivium.simulation import simulate
 
     folder = tmp_path_factory.mktemp("user")
     market = simulate(items=250, queries=120, seed=3)

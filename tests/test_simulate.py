@@ -12,15 +12,15 @@ from scipy import stats
 
 from trivium.foundation import tables
 from trivium.foundation.errors import ConfigError, WorkspaceError
-from trivium.simulate import HUMAN_CONFUSION, confusion, draw_grades, simulate, write
-from trivium.simulate.codes import Codes
-from trivium.simulate.grading import grade_pairs
-from trivium.simulate.pools import index_words
-from trivium.simulate.queries import PATTERNS
-from trivium.simulate.schemas import COLOUR_FAMILIES
-from trivium.simulate.spelling import can_be_misspelled, misspell
-from trivium.simulate.traffic import choose_judged, segments, zipf_frequencies
-from trivium.simulate.vocabulary import PRODUCT_TYPES, Vocabulary, invented_brand
+from trivium.simulation import HUMAN_CONFUSION, confusion, draw_grades, simulate, write
+from trivium.simulation.codes import Codes
+from trivium.simulation.grading import grade_pairs
+from trivium.simulation.pools import index_words
+from trivium.simulation.queries import PATTERNS
+from trivium.simulation.schemas import COLOUR_FAMILIES
+from trivium.simulation.spelling import can_be_misspelled, misspell
+from trivium.simulation.traffic import choose_judged, segments, zipf_frequencies
+from trivium.simulation.vocabulary import PRODUCT_TYPES, Vocabulary, invented_brand
 
 FRAMES = ("items", "queries", "judgments", "truth", "intents")
 
@@ -86,7 +86,7 @@ def test_more_raters_or_another_confusion_change_the_ratings_alone(market):
 
 def test_tables_do_not_depend_on_hash_randomisation():
     code = (
-        "from trivium.simulate import simulate; m = simulate(items=300, queries=60, raters=2);"
+        "from trivium.simulation import simulate; m = simulate(items=300, queries=60, raters=2);"
         "print([m.items.hash_rows().sum(), m.queries.hash_rows().sum(),"
         " m.truth.hash_rows().sum(), m.judgments.hash_rows().sum(), m.synonyms])"
     )

@@ -25,7 +25,7 @@ from trivium.foundation.workspace import Plan, StageFolder, fingerprint_table
 if TYPE_CHECKING:
     import pandas as pd
 
-    from trivium.simulate.marketplace import Marketplace
+    from trivium.simulation.marketplace import Marketplace
 
     Frame: TypeAlias = pl.DataFrame | pd.DataFrame
 else:
@@ -300,8 +300,8 @@ def evaluate(
 def simulate(
     items: int = 2000, queries: int = 600, *, seed: int = 0, **options: Any
 ) -> Marketplace:
-    """Make a simulated marketplace; see `trivium.simulate.marketplace.simulate`."""
-    from trivium.simulate.marketplace import simulate as make
+    """Make a simulated marketplace; see `trivium.simulation.marketplace.simulate`."""
+    from trivium.simulation.marketplace import simulate as make
 
     return make(items=items, queries=queries, seed=seed, **options)
 

@@ -79,8 +79,8 @@ def simulate(
     """Write a simulated marketplace and a configuration for it."""
     from trivium.cli.templates import market_config
     from trivium.foundation.console import say
-    from trivium.simulate.files import write
-    from trivium.simulate.marketplace import simulate as make
+    from trivium.simulation.files import write
+    from trivium.simulation.marketplace import simulate as make
 
     market = make(items=items, queries=queries, judged=judged, raters=raters, seed=seed)
     write(market, folder, overwrite=overwrite)

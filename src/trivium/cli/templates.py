@@ -47,7 +47,15 @@ qrels = "truth.parquet"
 complete = true
 synonyms = "synonyms.txt"
 item_text = ["{{title}}"]
-judge_item_text = ["{{title}}", "brand: {{brand}}", "colour: {{colour}}", "size: {{size}}"]
+judge_item_text = [
+    "{{title}}",
+    "brand: {{brand}}",
+    "colour: {{colour}}",
+    "size: {{size}}",
+    "pack: {{pack}}",
+    "model: {{model_number}}",
+    "for: {{compatible_with}}",
+]
 
 [split]
 seed = 0.35
@@ -57,14 +65,14 @@ test = 0.3
 
 [mine]
 model = "{model}"
-depth = 100
+depth = 50  # of a small catalog; the published 500 is of millions
 
 [annotate]
 model = "{judge}"
 pairs_per_query = 40
 epochs = 2
 learning_rate = 1e-4
-max_length = 64
+max_length = 80
 
 [train]
 max_length = 48

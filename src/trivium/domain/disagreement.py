@@ -95,6 +95,25 @@ def found_by(candidates: pl.DataFrame, channels: Sequence[str]) -> pl.DataFrame:
     return counts.sort("pairs", *channels, descending=[True] * (1 + len(channels)))
 
 
+def pool_overlaps(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """Put the overlaps of disjoint sets of queries together: the mean over all of the queries."""
+
+    def mean(name: str) -> pl.Expr:
+        return ((pl.col(name) * pl.col("queries")).sum() / pl.col("queries").sum()).alias(name)
+
+    together = pl.concat([pl.DataFrame(schema=OVERLAP_SCHEMA), *parts])
+    pooled = together.group_by("depth", "a", "b", maintain_order=True).agg(
+        mean("overlap"), mean("jaccard"), pl.col("queries").sum()
+    )
+    return pooled.with_columns(pl.col("overlap", "jaccard").fill_nan(None))
+
+
+def pool_found_by(parts: Sequence[pl.DataFrame], channels: Sequence[str]) -> pl.DataFrame:
+    """Add up the counts of `found_by` over disjoint sets of queries."""
+    counts = pl.concat(parts).group_by(list(channels)).agg(pl.col("pairs").sum())
+    return counts.sort("pairs", *channels, descending=[True] * (1 + len(channels)))
+
+
 def _overlap(candidates: pl.DataFrame, a: str, b: str, depth: int) -> pl.DataFrame:
     in_a = (pl.col(f"rank_{a}") <= depth).fill_null(value=False)
     in_b = (pl.col(f"rank_{b}") <= depth).fill_null(value=False)

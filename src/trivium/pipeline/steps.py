@@ -10,6 +10,7 @@ import polars as pl
 
 from trivium.adapters.channels.coverage import coverage
 from trivium.adapters.executors import Executor
+from trivium.domain.disagreement import OVERLAP_SCHEMA, pool_found_by, pool_overlaps
 from trivium.domain.sampling import hash_strings
 from trivium.foundation.config import Config
 from trivium.foundation.errors import InputError
@@ -20,9 +21,6 @@ from trivium.pipeline.work import AnnotateShards, ExampleShards, MineShards
 
 if TYPE_CHECKING:
     from trivium.stages.inputs import Inputs
-
-OVERLAP_DEPTHS = (10, 100, 500)
-"""Depths at which overlap is reported, and the full depth besides."""
 
 SPOKEN = ("accuracy", "within_one", "kappa")
 """Measures of agreement that the summary names."""
@@ -76,19 +74,15 @@ def inputs(job: Job, folder: StageFolder) -> Outcome:
 
 def mine(job: Job, folder: StageFolder) -> Outcome:
     """Search the channels for the training queries."""
-    from trivium.domain.disagreement import found_by, overlap
-
     queries, aside = _queries_to_mine(job)
     write_table(folder.table_path("queries"), queries)
     shards = job.shards(queries)
     work = MineShards(job.workspace, job.config)
     counts = run_shards(job.executor, work, folder, "candidates", shards)
-    channels = job.config.mine.channels
-    candidates = folder.read("candidates")
-    depth = job.config.mine.depth
-    overlaps = overlap(candidates, channels, [d for d in OVERLAP_DEPTHS if d < depth] + [depth])
+    overlaps = pool_overlaps([pl.DataFrame(n["overlap"], schema=OVERLAP_SCHEMA) for n in counts])
+    sets = [pl.DataFrame(shard["found_by"]) for shard in counts if shard["found_by"]]
     write_table(folder.table_path("overlap"), overlaps)
-    write_table(folder.table_path("found_by"), found_by(candidates, channels))
+    write_table(folder.table_path("found_by"), pool_found_by(sets, job.config.mine.channels))
     rows = sum(shard["rows"] for shard in counts)
     deepest = overlaps.filter(pl.col("depth") == pl.col("depth").max())
     shared = [f"{r['a']} and {r['b']} share {r['overlap']:.0%}" for r in deepest.to_dicts()]

@@ -8,10 +8,14 @@ from typing import Any
 
 import polars as pl
 
+from trivium.domain.disagreement import found_by, overlap
 from trivium.foundation.config import Config
 from trivium.foundation.tables import candidates_schema, empty, labels_schema
 from trivium.foundation.workspace import Workspace
 from trivium.pipeline.shards import ShardWork, shard_of
+
+OVERLAP_DEPTHS = (10, 100, 500)
+"""Depths at which overlap is reported, and the full depth besides."""
 
 Done = tuple[pl.DataFrame, Mapping[str, Any]]
 
@@ -38,8 +42,16 @@ class MineShards:
             seed=self.config.run.seed,
         )
 
+        channels, deepest = self.config.mine.channels, self.config.mine.depth
+        depths = [depth for depth in OVERLAP_DEPTHS if depth < deepest] + [deepest]
+
         def work(number: int) -> Done:
-            return miner.mine(shard_of(queries, number, self.config.run.shard)), {}
+            candidates = miner.mine(shard_of(queries, number, self.config.run.shard))
+            counts = {
+                "overlap": overlap(candidates, channels, depths).to_dicts(),
+                "found_by": found_by(candidates, channels).to_dicts(),
+            }
+            return candidates, counts
 
         return work
 

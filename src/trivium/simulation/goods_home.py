@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trivium.simulate.schemas import ProductType, Sizes
+from trivium.simulation.schemas import ProductType, Sizes
 
 _FURNITURE = ("Harbor & Pine", "Northfield Home", "Casa Linden", "Oakmere", "Urban Loft Co")
 _LINEN = ("Soft Acre", "Lullaby Mills", "Casa Linden", "White Harbor", "Cotton & Co")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from trivium.simulate.files import write
-from trivium.simulate.marketplace import Marketplace, simulate
-from trivium.simulate.raters import HUMAN_CONFUSION, confusion, draw_grades
+from trivium.simulation.files import write
+from trivium.simulation.marketplace import Marketplace, simulate
+from trivium.simulation.raters import HUMAN_CONFUSION, confusion, draw_grades
 
 __all__ = ["HUMAN_CONFUSION", "Marketplace", "confusion", "draw_grades", "simulate", "write"]

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from trivium.foundation.errors import ConfigError
 from trivium.foundation.tables import GRADES
-from trivium.simulate.grading import Grades
+from trivium.simulation.grading import Grades
 
 # Rows are true grades 0-4. A stated assumption, not a measurement: ends are clearer than the
 # middle, errors fall on neighbours, and the mean of the diagonal, 0.87, is near the 0.89 at which

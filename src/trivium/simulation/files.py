@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from trivium.foundation.errors import WorkspaceError
-from trivium.simulate.marketplace import Marketplace
+from trivium.simulation.marketplace import Marketplace
 
 _README = """# A simulated marketplace
 
@@ -23,7 +23,7 @@ phones, cars, printers, vacuums and watches only say what a simulated accessory 
 Titles leave out some of what the other fields of items.parquet state.
 
 The true grade is a fixed rule over what a query asks for and an item offers; it is written down in
-the docstring of `trivium.simulate.grading`. How hard the marketplace is to search follows from
+the docstring of `trivium.simulation.grading`. How hard the marketplace is to search follows from
 counts that are stated in the code; they were set once and not tuned to any result.
 
 ## Parameters

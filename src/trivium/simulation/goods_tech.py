@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trivium.simulate.schemas import ProductType, Sizes
+from trivium.simulation.schemas import ProductType, Sizes
 
 _SCREENS = ("Visionex", "ClearView", "Lumina", "Skyline Electronics")
 _AUDIO = ("SonicWave", "Bassline", "ClearView", "Echo Harbor")

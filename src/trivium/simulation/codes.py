@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from trivium.simulate.vocabulary import Ints, Places
+from trivium.simulation.vocabulary import Ints, Places
 
 ATTRIBUTES = ("brand", "colour", "material", "size", "pack", "device")
 

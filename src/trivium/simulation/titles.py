@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from trivium.simulate.codes import Codes
-from trivium.simulate.models import model_numbers
-from trivium.simulate.schemas import MARKETING
-from trivium.simulate.vocabulary import FORMS, NO_CODE, PRODUCT_TYPES, Ints, Places, Vocabulary
+from trivium.simulation.codes import Codes
+from trivium.simulation.models import model_numbers
+from trivium.simulation.schemas import MARKETING
+from trivium.simulation.vocabulary import FORMS, NO_CODE, PRODUCT_TYPES, Ints, Places, Vocabulary
 
 # Share of titles that leave out an attribute which the item's fields state.
 _OMITTED = {

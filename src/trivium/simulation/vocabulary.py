@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trivium.simulate.goods_home import HOME_TYPES
-from trivium.simulate.goods_tech import TECH_TYPES
-from trivium.simulate.schemas import (
+from trivium.simulation.goods_home import HOME_TYPES
+from trivium.simulation.goods_tech import TECH_TYPES
+from trivium.simulation.schemas import (
     COLOUR_FAMILIES,
     DEVICE_FORMS,
     DEVICES,

@@ -14,11 +14,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 from trivium.foundation.errors import ConfigError
-from trivium.simulate.catalog import Catalog
-from trivium.simulate.codes import Codes
-from trivium.simulate.models import model_numbers
-from trivium.simulate.spelling import can_be_misspelled, misspell
-from trivium.simulate.vocabulary import FORMS, NO_CODE, PRODUCT_TYPES, Ints, Vocabulary
+from trivium.simulation.catalog import Catalog
+from trivium.simulation.codes import Codes
+from trivium.simulation.models import model_numbers
+from trivium.simulation.spelling import can_be_misspelled, misspell
+from trivium.simulation.vocabulary import FORMS, NO_CODE, PRODUCT_TYPES, Ints, Vocabulary
 
 _USUAL_NOUN_SHARE = 0.7
 _UNHYPHENATED_SHARE = 0.3

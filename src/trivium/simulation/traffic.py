@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trivium.foundation.tables import SEGMENTS
-from trivium.simulate.vocabulary import Ints, Places
+from trivium.simulation.vocabulary import Ints, Places
 
 Frequencies = NDArray[np.int64]
 

@@ -7,10 +7,17 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from trivium.simulate.codes import ATTRIBUTES, Codes
-from trivium.simulate.models import model_numbers
-from trivium.simulate.titles import render_titles, texts
-from trivium.simulate.vocabulary import NO_CODE, PRODUCT_TYPES, Ints, Places, TypeCodes, Vocabulary
+from trivium.simulation.codes import ATTRIBUTES, Codes
+from trivium.simulation.models import model_numbers
+from trivium.simulation.titles import render_titles, texts
+from trivium.simulation.vocabulary import (
+    NO_CODE,
+    PRODUCT_TYPES,
+    Ints,
+    Places,
+    TypeCodes,
+    Vocabulary,
+)
 
 ITEMS_A_LINE = 3
 _RARE_BRAND_SHARE = 0.25

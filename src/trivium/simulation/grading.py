@@ -30,8 +30,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from trivium.simulate.codes import Codes
-from trivium.simulate.vocabulary import Ints, Vocabulary
+from trivium.simulation.codes import Codes
+from trivium.simulation.vocabulary import Ints, Vocabulary
 
 Grades = NDArray[np.int8]
 _Masks = NDArray[np.bool_]

@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 
 from trivium.foundation import tables
 from trivium.foundation.errors import ConfigError, Fault
-from trivium.simulate.catalog import Catalog, make_catalog
-from trivium.simulate.grading import Grades, grade_pairs, true_grades, type_blocks
-from trivium.simulate.models import MAX_ITEMS, model_numbers
-from trivium.simulate.pools import LEXICAL, index_words, make_pool
-from trivium.simulate.queries import Queries, make_queries
-from trivium.simulate.raters import HUMAN_CONFUSION, check_confusion, draw_grades
-from trivium.simulate.titles import texts
-from trivium.simulate.traffic import choose_judged, segments, zipf_frequencies
-from trivium.simulate.vocabulary import PRODUCT_TYPES, Ints
+from trivium.simulation.catalog import Catalog, make_catalog
+from trivium.simulation.grading import Grades, grade_pairs, true_grades, type_blocks
+from trivium.simulation.models import MAX_ITEMS, model_numbers
+from trivium.simulation.pools import LEXICAL, index_words, make_pool
+from trivium.simulation.queries import Queries, make_queries
+from trivium.simulation.raters import HUMAN_CONFUSION, check_confusion, draw_grades
+from trivium.simulation.titles import texts
+from trivium.simulation.traffic import choose_judged, segments, zipf_frequencies
+from trivium.simulation.vocabulary import PRODUCT_TYPES, Ints
 
 MAX_JUDGED = 2000
 _TRUTH_ROWS = 20_000_000  # the default number of judged queries keeps below this

@@ -8,8 +8,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from trivium.simulate.grading import Grades
-from trivium.simulate.vocabulary import Ints, Places
+from trivium.simulation.grading import Grades
+from trivium.simulation.vocabulary import Ints, Places
 
 _TOKEN = r"[a-z0-9]+"
 _CHUNK = 200_000

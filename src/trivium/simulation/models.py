@@ -7,7 +7,7 @@ import string
 import numpy as np
 import polars as pl
 
-from trivium.simulate.vocabulary import Ints
+from trivium.simulation.vocabulary import Ints
 
 _LETTERS = tuple(letter for letter in string.ascii_uppercase if letter not in "IO")
 _DIGITS = 10_000
