@@ -48,6 +48,69 @@ def test_a_broken_setting_leaves_the_earlier_results_alone(shop, cli):
         assert shop.files() == before
 
 
+def test_too_few_judged_queries_are_found_before_anything_is_trained(shop, cli):
+    keep = shop.table("judgments")["query_id"].unique().sort()[:8].to_list()
+    few = pl.col("query_id").is_in(keep)
+    for name in ("judgments", "truth"):
+        shop.change(name, lambda frame: frame.filter(few))
+    for command in (("check",), ("run", shop.run)):
+        words = ["queries of the part 'calibration'", "judged queries", "under [split]"]
+        cli(*command, "--config", shop.config).explains(INPUT, words)
+    assert not shop.run.exists()
+    assert cli("run", shop.run, "--config", shop.config, *UNTIL_INPUTS).code == 0
+
+
+def test_a_part_without_queries_is_found_before_anything_is_mined(shop, cli):
+    shop.edit("validation = 0.05", "validation = 0.0")
+    shop.edit("test = 0.3", "test = 0.35")
+    words = ["queries of the part 'validation'", "none", "raise split.validation"]
+    cli("run", shop.run, "--config", shop.config).explains(INPUT, words)
+    assert not shop.run.exists()
+
+
+def without_relevant(part):
+    """The truth with no relevant item for the queries of a part, as an earlier run dealt them."""
+    return lambda frame, dealt: frame.with_columns(
+        pl.when(
+            pl.col("query_id").is_in(dealt.filter(pl.col("part") == part)["query_id"].implode())
+        )
+        .then(pl.min_horizontal("grade", 2))
+        .otherwise("grade")
+        .cast(frame.schema["grade"])
+        .alias("grade")
+    )
+
+
+@pytest.mark.parametrize(("part", "stage"), [("validation", "train"), ("test", "evaluate")])
+def test_a_part_without_a_relevant_item_is_found_before_anything_is_mined(shop, cli, part, stage):
+    run = ("run", shop.run, "--config", shop.config)
+    assert cli(*run, *UNTIL_INPUTS).code == 0
+    dealt = pl.read_parquet(shop.run / "inputs" / "queries.parquet")
+    shop.change("truth", lambda frame: without_relevant(part)(frame, dealt))
+    words = [f"grades of the part '{part}'", "none of them 3 or 4", f"the stage '{stage}'"]
+    cli("check", "--config", shop.config).explains(INPUT, words)
+    results = shop.results()
+    cli(*run, "--until", stage).explains(INPUT, words)
+    assert shop.results() == results
+    assert cli(*run, *UNTIL_INPUTS).code == 0
+    results = shop.results()
+    stored = cli(*run, "--from", "mine", "--until", stage)
+    stored.explains(INPUT, words)
+    assert shop.results() == results
+
+
+def test_too_few_judged_queries_of_an_earlier_run_are_found_before_anything_is_mined(shop, cli):
+    keep = shop.table("judgments")["query_id"].unique().sort()[:8].to_list()
+    for name in ("judgments", "truth"):
+        shop.change(name, lambda frame: frame.filter(pl.col("query_id").is_in(keep)))
+    run = ("run", shop.run, "--config", shop.config)
+    assert cli(*run, *UNTIL_INPUTS).code == 0
+    before = shop.results()
+    again = cli(*run, "--set", "mine.channels=['solr']")
+    again.explains(INPUT, ["queries of the part 'calibration'", "judged queries", "'solr'"])
+    assert shop.results() == before
+
+
 def test_beginning_in_the_middle_of_nothing(shop, cli):
     result = cli("run", shop.run, "--config", shop.config, "--from", "train")
     result.explains(WORKSPACE, ["stage 'inputs'", "missing", "--from inputs"])
@@ -93,6 +156,25 @@ def test_a_run_folder_with_files_of_ones_own(shop, cli):
         "run/inputs/notes.txt",
         "run/.lock",
     }
+
+
+@pytest.mark.parametrize("name", [".lock", ".trivium"])
+def test_a_file_of_ones_own_in_the_place_of_ours_is_left_alone(shop, cli, name):
+    shop.run.mkdir()
+    (shop.run / name).write_text("mine")
+    for more in ((), ("--overwrite",)):
+        result = cli("run", shop.run, "--config", shop.config, *UNTIL_INPUTS, *more)
+        result.explains(WORKSPACE, [name, "did not write", "name another run folder"])
+        assert shop.results() == {f"run/{name}": b"mine"}
+
+
+def test_a_configuration_of_ones_own_in_the_run_folder_is_left_alone(shop, cli):
+    shop.run.mkdir()
+    (shop.run / "config.json").write_text("mine")
+    for _ in range(2):
+        assert cli("run", shop.run, "--config", shop.config, *UNTIL_INPUTS).code == 0
+        assert cli("status", shop.run).code == 0
+        assert shop.results()["run/config.json"] == b"mine"
 
 
 HOLD = """

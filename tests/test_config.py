@@ -196,6 +196,24 @@ def test_a_stage_that_cannot_train_is_refused(wrong, words):
     assert words in fault.expected
 
 
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [
+        ({"evaluate": {"cutoff": 101}}, "depth >= cutoff, not 100 < 101"),
+        ({"data": {"torso_share": 0.4}}, "torso_share >= head_share, not 0.4 < 0.5"),
+        ({"mine": {"channels": ["a", "b", "a"]}}, "channels with different names"),
+    ],
+)
+def test_settings_that_contradict_one_another_are_refused(raw, words):
+    (fault,) = faults(raw)
+    assert words in fault.expected
+
+
+def test_settings_may_meet_their_bounds():
+    raw = {"evaluate": {"cutoff": 100}, "data": {"torso_share": 0.5}}
+    assert parse_config(raw).evaluate.cutoff == parse_config(raw).evaluate.depth
+
+
 def test_stages_have_different_names_and_the_band_has_an_order():
     stage = {"name": "s", "loss": "mnr", "positives": ["hard_positive"]}
     (fault,) = faults({"train": {"stages": [stage, stage]}})
@@ -287,6 +305,12 @@ def test_what_init_writes_is_the_defaults_and_the_files():
     queries = [Path("q.csv").absolute(), Path("r.csv").absolute()]
     data = DEFAULTS.data.model_copy(update={"items": items, "queries": queries})
     assert config == DEFAULTS.model_copy(update={"data": data})
+
+
+def test_the_two_models_stand_in_what_init_writes():
+    raw = tomllib.loads(WRITTEN)
+    assert raw["mine"] == {"model": DEFAULTS.mine.model}
+    assert raw["annotate"] == {"model": DEFAULTS.annotate.model}
 
 
 @pytest.mark.parametrize(

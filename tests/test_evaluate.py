@@ -308,8 +308,6 @@ def test_faulty_settings(shop, noise):
         evaluate({"noise": noise}, *shop, CONFIG, baseline="nobody")
     with pytest.raises(ConfigError, match="at least one system"):
         evaluate({}, *shop, CONFIG)
-    with pytest.raises(ConfigError, match="at least the cut-off, 10"):
-        evaluate({"noise": noise}, *shop, EvaluateConfig(cutoff=10, depth=5))
 
 
 def test_systems_must_cover_the_same_queries(evaluated):

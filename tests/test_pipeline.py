@@ -144,6 +144,33 @@ def test_no_test_query_is_in_any_table_that_trains(finished: Path) -> None:
         assert not words(used) & words(measuring), table
 
 
+def test_only_the_seed_taught_the_judge(finished: Path) -> None:
+    taught = read(finished, "annotate/teaching")
+    assert set(taught["part"]) == {"seed", "calibration", "agreement"}
+    background = taught.filter(pl.col("source") == "background")
+    assert set(background["part"]) == {"seed", "calibration"}
+    queries = read(finished, "inputs/queries")
+    for part, source, count in taught.select("part", "source", "queries").rows():
+        if source == "human":
+            assert count == queries.filter(pl.col("part") == part).height
+
+
+def test_grades_of_test_and_training_queries_change_no_label(
+    small_market: Path, finished: Path, tmp_path: Path
+) -> None:
+    market = tmp_path / "market"
+    shutil.copytree(small_market, market)
+    queries = read(finished, "inputs/queries").select("query_id", "part")
+    judgments = pl.read_parquet(market / "judgments.parquet").join(queries, on="query_id")
+    unseen = pl.col("part").is_in(["train", "validation", "test"])
+    grade = pl.when(unseen).then(4 - pl.col("grade")).otherwise(pl.col("grade")).alias("grade")
+    judgments.with_columns(grade).drop("part").write_parquet(market / "judgments.parquet")
+    folder = tmp_path / "run"
+    finish(run_command(market, folder, "--until", "examples"))
+    for table in ("annotate/labels", "examples/examples"):
+        assert read(folder, table).equals(read(finished, table)), table
+
+
 def test_human_grades_of_training_queries_are_not_used(finished: Path) -> None:
     examples = read(finished, "examples/examples")
     parts = read(finished, "inputs/queries").select("query_id", "part")

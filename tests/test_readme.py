@@ -32,15 +32,24 @@ def blocks(language: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def user_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """items.csv, queries.csv and ratings.csv, from a simulated marketplace."""
+    """items.csv, queries.csv and ratings.csv, from a simulated marketplace.
+
+    They lie in the folder with the marketplace's ids, and in its subfolder `numbers` with numbers.
+    """
     from trivium.simulation import simulate
 
     folder = tmp_path_factory.mktemp("user")
     market = simulate(items=250, queries=120, seed=3)
-    market.items.write_csv(folder / "items.csv")
-    market.queries.select("query_id", "query").write_csv(folder / "queries.csv")
-    ratings = market.judgments.select("query_id", "item_id", pl.col("grade"))
-    ratings.write_csv(folder / "ratings.csv")
+    tables = {
+        "items": market.items,
+        "queries": market.queries.select("query_id", "query"),
+        "ratings": market.judgments.select("query_id", "item_id", "grade"),
+    }
+    (folder / "numbers").mkdir()
+    number = pl.selectors.matches("^(query|item)_id$").str.extract(r"(\d+)$").cast(pl.Int64)
+    for name, table in tables.items():
+        table.write_csv(folder / f"{name}.csv")
+        table.with_columns(number).write_csv(folder / f"numbers/{name}.csv")
     return folder
 
 
@@ -63,16 +72,18 @@ def test_shell_blocks(user_files: Path) -> None:
     assert done.stdout.count("done") == 7
 
 
-@pytest.mark.parametrize("frames", ["polars", "pandas"])
+@pytest.mark.parametrize(("frames", "ids"), [("polars", "strings"), ("pandas", "numbers")])
 def test_python_block(
     user_files: Path,
     tmp_path: Path,
     frames: str,
+    ids: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     for name in ("items.csv", "queries.csv", "ratings.csv"):
-        (tmp_path / name).symlink_to(user_files / name)
+        given = user_files / "numbers" if ids == "numbers" else user_files
+        (tmp_path / name).symlink_to(given / name)
     monkeypatch.chdir(tmp_path)
     (code,) = blocks("python")
     small = code
@@ -89,6 +100,8 @@ def test_python_block(
         small = small.replace("import polars as pl", "import pandas as pl")
     scope: dict[str, object] = {}
     exec(compile(small, str(README), "exec"), scope)
+    read = pl.read_csv(tmp_path / "items.csv")
+    assert read.schema["item_id"] == (pl.Int64 if ids == "numbers" else pl.String)
     table = pl.DataFrame if frames == "polars" else __import__("pandas").DataFrame
     for name in ("candidates", "labels", "examples", "queries"):
         assert isinstance(scope[name], table), name

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from test_report import sample
+from report_sample import sample
 from trivium.foundation.tables import GRADES
 from trivium.stages.report import ReportData, render
 

@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from trivium.domain.splits import HELD_OUT, with_parts, with_segments
+from trivium.domain.splits import with_parts, with_segments
 from trivium.foundation.config import SplitConfig
 from trivium.foundation.tables import PARTS
 from trivium.foundation.text import normalise
 
+HELD_OUT = ("calibration", "agreement", "validation", "test")  # the later the stronger
 ALL_TEST = SplitConfig(seed=0, train=0, validation=0, test=1, calibration=0, agreement=0)
 
 
@@ -70,6 +71,24 @@ def test_given_parts_are_kept_and_shield_their_words(held_out):
     assert parts[0] == held_out
     assert parts[1] is None
     assert parts[3] == "train"
+
+
+@pytest.mark.parametrize("weaker", range(3))
+def test_of_two_held_out_parts_the_stronger_keeps_the_words(weaker):
+    texts = ["red mug", "mug red", "red mug!", "blue mug"]
+    given_parts = [HELD_OUT[weaker], HELD_OUT[weaker + 1], None, "seed"]
+    parts = part_of(texts, [True] * 4, parts=given_parts)
+    assert parts == [None, HELD_OUT[weaker + 1], HELD_OUT[weaker + 1], "seed"]
+
+
+def test_grades_that_only_teach_and_grades_that_only_evaluate_are_dealt_apart():
+    frame = queries([f"thing {n}" for n in range(100)])
+    ids = frame["query_id"]
+    dealt = with_parts(frame, ids[:60], SplitConfig(), 0, ids[60:])
+    teaching, testing = dealt[:60]["part"], dealt[60:]["part"]
+    assert set(teaching) == {"seed", "calibration", "agreement", "train"}
+    assert set(testing) == {"validation", "test"}
+    assert testing.value_counts().sort("part")["count"].to_list() == [27, 13]
 
 
 def test_a_judged_query_takes_the_part_given_to_its_words():
@@ -158,14 +177,15 @@ def test_whatever_the_queries(case):
     for words, part in zip(words_of(dealt), dealt["part"], strict=True):
         by_words.setdefault(words, set()).add(part)
     for found in by_words.values():
-        assert not (found & set(HELD_OUT) and found & {"seed", "train"})
-        assert None not in found or found & set(HELD_OUT)
+        left = found - {None}
+        assert left <= {"seed", "train"} or len(left) == 1
+        assert None not in found or left & set(HELD_OUT)
     together: dict[str, set[str | None]] = {}
     for words, judged_, old, new in zip(words_of(dealt), judged, parts, dealt["part"], strict=True):
         if judged_ and old is None:
             together.setdefault(words, set()).add(new)
         kept = old is not None and old != "seed"
-        assert not kept or new == old or (new is None and old == "train")
+        assert not kept or new in {old, None}
         assert old is not None or judged_ or new in {"train", None}
     assert all(len(found) == 1 for found in together.values())
 

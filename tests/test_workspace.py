@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from trivium import __version__
 from trivium.foundation.config import parse_config
 from trivium.foundation.errors import WorkspaceError
 from trivium.foundation.workspace import (
@@ -133,7 +134,7 @@ def test_a_missing_file_or_model_is_planned_not_raised(tmp_path):
     data = {"items": "nowhere.csv"}
     sections = {"data": data, "mine": {"model": "package:no_such_tower/model"}}
     plans = Planner(parse_config(sections, base=tmp_path)).plans
-    assert plans["inputs"].inputs == {"items[0]": "absent"}
+    assert plans["inputs"].inputs == {"items[0]": "absent", "trivium": __version__}
     assert plans["mine"].inputs["mine.model"] == "absent"
 
 

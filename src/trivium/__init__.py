@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from trivium.api import annotate, build_examples, evaluate, mine, simulate, split, train
 
-__version__ = "0.1.0"
+    __version__: str
 
 __all__ = [
     "__version__",
@@ -36,6 +36,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("trivium")
     if name in __all__:
         return getattr(import_module("trivium.api"), name)
     raise AttributeError(f"module 'trivium' has no attribute '{name}'")

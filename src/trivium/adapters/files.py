@@ -11,19 +11,15 @@ from pathlib import Path
 import polars as pl
 
 from trivium.foundation.errors import Fault, InputError
-from trivium.foundation.tables import Schema, validate
 
 _FORMATS = ".parquet, .csv, .csv.gz, .tsv, .tsv.gz, .jsonl, .jsonl.gz"
 
 
-def read_files(
-    paths: Sequence[Path], schema: Schema, mapping: Mapping[str, str] | None = None
-) -> pl.DataFrame:
-    """Read some files as one table and check it.
+def read_files(paths: Sequence[Path], mapping: Mapping[str, str] | None = None) -> pl.DataFrame:
+    """Read some files as one table; its content is for `tables.validate` to check.
 
     Args:
         paths: The files, concatenated in order.
-        schema: What the table should be.
         mapping: Project column names to the names used in the files.
 
     Raises:
@@ -33,17 +29,20 @@ def read_files(
     faults: list[Fault] = []
     for path in paths:
         try:
-            frames.append(_with_project_names(read_file(path, schema), mapping or {}, path))
+            frames.append(_with_project_names(read_file(path), mapping or {}, path))
         except InputError as error:
             faults += error.faults
     if faults:
         raise InputError(*faults)
-    where = ", ".join(path.name for path in paths)
-    table = pl.concat(frames, how="diagonal_relaxed") if len(frames) > 1 else frames[0]
-    return validate(table, schema, where)
+    return pl.concat(frames, how="diagonal_relaxed") if len(frames) > 1 else frames[0]
 
 
-def read_file(path: Path, schema: Schema) -> pl.DataFrame:
+def names_of(paths: Sequence[Path]) -> str:
+    """The files' names, for an error about the table that they make."""
+    return ", ".join(path.name for path in paths)
+
+
+def read_file(path: Path) -> pl.DataFrame:
     """Read one file by its ending, every text column as text.
 
     Raises:
@@ -59,7 +58,7 @@ def read_file(path: Path, schema: Schema) -> pl.DataFrame:
     if path.stat().st_size == 0:
         raise _empty(path, "an empty file")
     try:
-        frame = _read(path, schema)
+        frame = _read(path)
     except UnicodeDecodeError as error:
         raise _not_utf8(path, error) from None
     except (pl.exceptions.PolarsError, OSError, EOFError, ValueError, zlib.error) as error:
@@ -75,7 +74,7 @@ def read_file(path: Path, schema: Schema) -> pl.DataFrame:
     return frame
 
 
-def _read(path: Path, schema: Schema) -> pl.DataFrame:
+def _read(path: Path) -> pl.DataFrame:
     name = path.name.lower().removesuffix(".gz")
     if name.endswith(".parquet"):
         return pl.read_parquet(path, memory_map=False)

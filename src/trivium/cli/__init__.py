@@ -19,9 +19,6 @@ def main() -> None:
             raise
         _print_faults(error)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.stderr.write("\nstopped; the same command carries on from here\n")
-        sys.exit(130)
     except Exception as error:
         if debug:
             raise

@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
+from typer.core import TyperGroup
+
+STOPPED = 130
+
+
+class Commands(TyperGroup):
+    """The commands; one that is interrupted says how to carry on."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command. Exit status 130 after Ctrl-C."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            anew = " without --overwrite" if "--overwrite" in sys.argv else ""
+            typer.echo(f"\nstopped; the same command{anew} carries on from here", err=True)
+            raise typer.Exit(STOPPED) from None
+
 
 app = typer.Typer(
     name="trivium",
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -103,7 +122,11 @@ def init(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Write a commented trivium.toml for your files."""
+    """Write a commented trivium.toml for your files.
+
+    It names the default models, `mine.model` (the tower in production) and `annotate.model` (the
+    body of the judge): replace them by your own.
+    """
     from trivium.cli.templates import user_config
     from trivium.foundation.console import say
     from trivium.foundation.errors import Fault, InputError, WorkspaceError
@@ -134,12 +157,13 @@ def check(
     config: ConfigFile = DEFAULT_CONFIG, overrides: Overrides = None, debug: Debug = False
 ) -> None:
     """Look for faults in the configuration and the tables, and name all of them at once."""
+    from trivium.adapters.libraries import quieten
     from trivium.foundation.config import load_config
-    from trivium.foundation.console import say
     from trivium.pipeline.check import check_everything
 
+    quieten()
     for line in check_everything(load_config(config, overrides or [])):
-        say(line)
+        typer.echo(line)
 
 
 @app.command(
@@ -173,25 +197,22 @@ def status(
     folder: Annotated[Path, typer.Argument(help="Folder of the run.")],
     config: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option("--config", "-c", help="Compare with this; else with the last run's own."),
+        typer.Option("--config", "-c", help="Compare with this; else with that of the last run."),
     ] = None,
     overrides: Overrides = None,
     debug: Debug = False,
 ) -> None:
     """Show which stages are done, stale (and why), unfinished or missing."""
     from trivium.cli.templates import status_table
-    from trivium.foundation.config import load_config, parse_config
-    from trivium.foundation.errors import WorkspaceError
-    from trivium.foundation.workspace import Workspace, read_json
+    from trivium.foundation.console import say
+    from trivium.foundation.workspace import Workspace
+    from trivium.pipeline.runner import config_to_compare
     from trivium.pipeline.runner import status as statuses
 
-    last = read_json(folder / "config.json")
-    if last is None:
-        raise WorkspaceError.of(
-            str(folder), got="no run", expected="a run's folder", fix=f"trivium run {folder}"
-        )
-    chosen = load_config(config, overrides or []) if config else parse_config(last, overrides or [])
-    typer.echo(status_table(statuses(Workspace(folder), chosen)))
+    workspace = Workspace(folder)
+    chosen, name = config_to_compare(workspace, config, overrides or ())
+    say(f"compared with {name}")
+    typer.echo(status_table(statuses(workspace, chosen)))
 
 
 def _run(
@@ -205,15 +226,16 @@ def _run(
     quiet: bool,
 ) -> None:
     from trivium.adapters.libraries import quieten
-    from trivium.foundation.config import load_config
     from trivium.foundation.console import set_quiet
     from trivium.foundation.workspace import Workspace
+    from trivium.pipeline.runner import Source
     from trivium.pipeline.runner import run as run_stages
 
     set_quiet(quiet=quiet)
-    loaded = load_config(config, overrides or [])
+    source = Source(config, overrides or ())
+    loaded = source.load()
     quieten()
-    run_stages(Workspace(folder), loaded, first=first, last=last, overwrite=overwrite)
+    run_stages(Workspace(folder), loaded, source, first=first, last=last, overwrite=overwrite)
 
 
 def _add_stage(name: str, words: str) -> None:

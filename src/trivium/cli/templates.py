@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from trivium.pipeline.runner import StageStatus
 
 _HEAD = """\
+# The models to choose are mine.model, the tower in production, and annotate.model, the judge.
 # Every setting that is commented out is at its default; `trivium check` names what is wrong.
 """
 
@@ -23,15 +24,22 @@ _HEAD = """\
 def user_config(
     items: Sequence[Path], queries: Sequence[Path], judgments: Sequence[Path], base: Path
 ) -> str:
-    """A commented trivium.toml for some files; every other setting is there, commented out."""
+    """A commented trivium.toml for some files and the default models.
+
+    Every other setting is there, commented out.
+    """
+    defaults = Config()
     data = {"items": items, "queries": queries, "judgments": judgments}
-    given = {
-        name: [os.path.relpath(path, base).replace(os.sep, "/") for path in paths]
-        for name, paths in data.items()
+    given: dict[str, dict[str, Any]] = {
+        "data": {
+            name: [os.path.relpath(path, base).replace(os.sep, "/") for path in paths]
+            for name, paths in data.items()
+        },
+        "mine": {"model": defaults.mine.model},
+        "annotate": {"model": defaults.annotate.model},
     }
     return _HEAD + "".join(
-        _section(name, getattr(Config(), name), given if name == "data" else {})
-        for name in Config.model_fields
+        _section(name, getattr(defaults, name), given.get(name, {})) for name in Config.model_fields
     )
 
 

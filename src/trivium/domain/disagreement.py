@@ -110,7 +110,12 @@ def pool_overlaps(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
 
 def pool_found_by(parts: Sequence[pl.DataFrame], channels: Sequence[str]) -> pl.DataFrame:
     """Add up the counts of `found_by` over disjoint sets of queries."""
-    counts = pl.concat(parts).group_by(list(channels)).agg(pl.col("pairs").sum())
+    schema = dict.fromkeys(channels, pl.Boolean) | {"pairs": pl.Int64}
+    counts = (
+        pl.concat([pl.DataFrame(schema=schema), *parts])
+        .group_by(list(channels))
+        .agg(pl.col("pairs").sum())
+    )
     return counts.sort("pairs", *channels, descending=[True] * (1 + len(channels)))
 
 

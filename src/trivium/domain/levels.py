@@ -6,7 +6,7 @@
 | hard_positive | a lexical channel has it near the top, no dense channel found it; relevant |
 | hard_negative | exactly one channel retrieved it, near the top, and it is irrelevant |
 | token_similar_negative | TF-IDF cosine inside a band, no channel retrieved it; irrelevant |
-| random_negative | drawn from the catalog, neither retrieved nor judged |
+| random_negative | drawn from the catalog, neither a candidate nor judged |
 
 Human grades of seed queries make two levels beside them: seed_positive and seed_negative.
 Relevant is grade 3 or 4, irrelevant 0 or 1; grade 2 makes no example.
@@ -126,7 +126,7 @@ def random_negatives(
             pl.lit(None, dtype=pl.Float32).alias("p_relevant"),
             pl.lit(None, dtype=pl.Float32).alias("p_irrelevant"),
             pl.lit("sampled").alias("source"),
-            pl.lit("drawn from the catalog; not retrieved, not judged").alias("reason"),
+            pl.lit("drawn from the catalog; not a candidate, not judged").alias("reason"),
         )
         .select(_COLUMNS)
         .sort(_BY_QUERY)

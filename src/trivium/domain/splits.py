@@ -10,7 +10,8 @@ from trivium.domain.sampling import hash_strings
 from trivium.foundation.config import SplitConfig
 from trivium.foundation.text import normalise
 
-HELD_OUT = ("validation", "test", "calibration", "agreement")
+_STRENGTH = {"train": 0, "seed": 0, "calibration": 1, "agreement": 2, "validation": 3, "test": 4}
+"""Of two queries with the same words the one of the stronger part stays."""
 
 
 def with_segments(queries: pl.DataFrame, head_share: float, torso_share: float) -> pl.DataFrame:
@@ -39,44 +40,61 @@ def with_segments(queries: pl.DataFrame, head_share: float, torso_share: float) 
 
 
 def with_parts(
-    queries: pl.DataFrame, judged: pl.Series, split: SplitConfig, seed: int
+    queries: pl.DataFrame,
+    judged: pl.Series,
+    split: SplitConfig,
+    seed: int,
+    evaluated: pl.Series | None = None,
 ) -> pl.DataFrame:
-    """Give each query its part; judged queries with the same words share one.
+    """Give each query its part; queries with the same words share one.
 
     A part that the table already names is kept; a judged query without one takes that of a query
-    with its words, or is dealt to seed, train, validation or test in the configured shares, within
-    its segment; a query without judgments is for training. Last, the seed gives up queries for
+    with its words, or is dealt in the configured shares, within its segment: to seed, train,
+    validation or test where its grades may both teach and evaluate, else to those two of them
+    that it can serve. A query without grades is for training. Last, the seed gives up queries for
     calibration and agreement.
 
     Args:
         queries: Columns query_id, query, segment, and part where some are fixed.
-        judged: Ids of the queries that have human grades.
+        judged: Ids of the queries whose human grades may teach.
         split: The shares.
         seed: Seed of the deal.
+        evaluated: Ids of the queries whose grades may evaluate; `judged` when absent.
 
     Returns:
-        The queries with a column `part`; null where a training query has the words of a query
-        held out, so that it must be set aside.
+        The queries with a column `part`; null where a query has the words of one that is held out
+        for more (test before validation, agreement, calibration, training), so that it must be
+        set aside.
     """
     if "part" not in queries.columns:
         queries = queries.with_columns(pl.lit(None, dtype=pl.String).alias("part"))
     words = normalise("query").str.split(" ").list.sort().list.join(" ").alias("_words")
-    dealt = queries.with_columns(words, pl.col("query_id").is_in(judged.to_list()).alias("_judged"))
-    shares = [(p, getattr(split, p)) for p in ("seed", "train", "validation", "test")]
-    open_ = pl.col("part").is_null() & pl.col("_judged")
-    given = pl.col("part").min().over("_words")
-    dealt = dealt.with_columns(pl.when(open_).then(given).otherwise("part").alias("part"))
-    dealt = _deal(dealt, open_, shares, seed)
+    evaluated = judged if evaluated is None else evaluated
+    teaches = pl.col("query_id").is_in(judged.to_list())
+    tests = pl.col("query_id").is_in(evaluated.to_list())
+    strongest = pl.col("part").sort_by(_strength(), "part").last().over("_words")
+    open_ = pl.col("part").is_null() & (teaches | tests)
+    dealt = queries.with_columns(words)
+    dealt = dealt.with_columns(pl.when(open_).then(strongest).otherwise("part").alias("part"))
+    for chosen, parts in (
+        (teaches & tests, ("seed", "train", "validation", "test")),
+        (teaches & ~tests, ("seed", "train")),
+        (tests & ~teaches, ("validation", "test")),
+    ):
+        dealt = _deal(dealt, pl.col("part").is_null() & chosen, _shares(split, parts), seed)
     dealt = dealt.with_columns(pl.col("part").fill_null("train"))
-    rest = 1.0 - split.calibration - split.agreement
-    inner = [
-        ("seed", rest),
-        ("calibration", split.calibration),
-        ("agreement", split.agreement),
-    ]
     if not dealt["part"].is_in(["calibration", "agreement"]).any():
-        dealt = _deal(dealt, pl.col("part") == "seed", inner, seed + 1)
-    return _without_leaks(dealt).drop("_words", "_judged").sort("query_id")
+        rest = 1.0 - split.calibration - split.agreement
+        inner = {"seed": rest, "calibration": split.calibration, "agreement": split.agreement}
+        dealt = _deal(dealt, pl.col("part") == "seed", list(inner.items()), seed + 1)
+    return _without_leaks(dealt).drop("_words").sort("query_id")
+
+
+def _shares(split: SplitConfig, parts: tuple[str, ...]) -> list[tuple[str, float]]:
+    """The shares of some parts, made to add up to 1; equal ones where all are 0."""
+    shares = {part: float(getattr(split, part)) for part in parts}
+    total = sum(shares.values())
+    return [(p, share / total if total else 1 / len(parts)) for p, share in shares.items()]
 
 
 def _deal(
@@ -107,8 +125,11 @@ def _deal(
     return joined.with_columns(new.alias("part")).drop("_dealt")
 
 
+def _strength() -> pl.Expr:
+    return pl.col("part").replace_strict(_STRENGTH, return_dtype=pl.Int8)
+
+
 def _without_leaks(queries: pl.DataFrame) -> pl.DataFrame:
-    """Blank the part of training queries whose words are those of a query held out."""
-    held_out = queries.filter(pl.col("part").is_in(HELD_OUT))["_words"].unique()
-    leaks = pl.col("part").is_in(["seed", "train"]) & pl.col("_words").is_in(held_out.to_list())
+    """Blank the part of queries whose words are those of a query that is held out for more."""
+    leaks = _strength() < _strength().max().over("_words")
     return queries.with_columns(pl.when(leaks).then(None).otherwise(pl.col("part")).alias("part"))

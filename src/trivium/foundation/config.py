@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -65,6 +66,14 @@ class DataConfig(Section):
     head_share: Share = Field(0.5, description="head: the queries that make this share of traffic")
     torso_share: Share = Field(0.9, description="torso: the further queries up to this share")
 
+    @model_validator(mode="after")
+    def _shares(self) -> DataConfig:
+        if self.torso_share < self.head_share:
+            raise ValueError(
+                f"torso_share >= head_share, not {self.torso_share:g} < {self.head_share:g}"
+            )
+        return self
+
 
 class SplitConfig(Section):
     """Shares of the judged queries; queries without judgments are always for training."""
@@ -104,11 +113,19 @@ class MineConfig(Section):
         0.0, description="set a query aside if the catalog knows fewer of its words than this"
     )
 
+    @model_validator(mode="after")
+    def _distinct(self) -> MineConfig:
+        if len(set(self.channels)) < len(self.channels):
+            raise ValueError(f"channels with different names, not {', '.join(self.channels)}")
+        return self
+
 
 class AnnotateConfig(Section):
     """The judge: a cross-encoder with one class a grade."""
 
-    model: str = Field("microsoft/deberta-v3-base", description="body of the cross-encoder")
+    model: str = Field(
+        "microsoft/deberta-v3-base", description="body of the cross-encoder; named as mine.model is"
+    )
     pairs_per_query: Positive = Field(150, description="candidates annotated for a query")
     background: float = Field(
         0.5, ge=0.0, description="random pairs added as weak grade 0, per human grade in training"
@@ -190,7 +207,7 @@ class TrainConfig(Section):
         5000, description="items that validation ranks: the judged and random ones; 0 = all"
     )
     max_length: Positive = Field(64, description="tokens that a tower reads")
-    bf16: bool = Field(True, description="matrix products in bfloat16")
+    bf16: bool = Field(True, description="bfloat16 matrix products, in training alone")
 
     @model_validator(mode="after")
     def _distinct(self) -> TrainConfig:
@@ -209,6 +226,12 @@ class EvaluateConfig(Section):
     )
     depth: Positive = Field(100, description="items retrieved for a query")
     resamples: Positive = Field(2000, description="bootstrap and permutation resamples")
+
+    @model_validator(mode="after")
+    def _deep_enough(self) -> EvaluateConfig:
+        if self.depth < self.cutoff:
+            raise ValueError(f"depth >= cutoff, not {self.depth} < {self.cutoff}")
+        return self
 
 
 class ReportConfig(Section):
@@ -349,8 +372,6 @@ def _known_keys(path: Sequence[str]) -> Mapping[str, Any]:
 
 def _resolve_paths(data: DataConfig, base: Path) -> DataConfig:
     def resolve(path: Path) -> Path:
-        import os
-
         expanded = os.path.expandvars(str(path))
         if "$" in expanded:
             raise ConfigError.of(

@@ -1,4 +1,4 @@
-"""What the user sees on stderr: progress on a terminal, plain lines elsewhere."""
+"""What the user sees: results on stdout, talk and progress on stderr."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ def counter(what: str, total: int) -> Iterator[Callable[[int], None]]:
 
 
 def console_for_tables() -> Console:
-    """A rich console on stderr; where there is no terminal it is wide enough for tables."""
+    """A rich console on stdout; where there is no terminal it is wide enough for tables."""
     from rich.console import Console
 
-    return Console(stderr=True, width=None if sys.stderr.isatty() else 120, quiet=_quiet)
+    return Console(width=None if sys.stdout.isatty() else 120, quiet=_quiet)
 
 
 @contextmanager

@@ -182,14 +182,16 @@ def validate(frame: pl.DataFrame, schema: Schema, where: str | None = None) -> p
     """
     where = where or schema.name
     missing = [name for name in schema.required if name not in frame.columns]
-    if missing:
-        raise InputError(*(_missing(where, name, frame.columns) for name in missing))
-    frame, faults = _cast(frame, schema, where)
-    if not faults:
-        faults = _content_faults(frame, schema, where)
+    faults = [_missing(where, name, frame.columns) for name in missing]
+    frame, uncast = _cast(frame, schema, where)
+    known = [name for name in schema.columns if name in frame.columns]
+    sound = [name for name in known if name not in uncast]
+    faults += [*uncast.values(), *_content_faults(frame.select(sound), schema, where)]
+    faults += _domain_faults(frame.select(known), where)
+    if {*schema.key} <= {*sound, *(schema.optional - uncast.keys())}:
+        faults += _duplicate_faults(frame, [name for name in schema.key if name in sound], where)
     if faults:
         raise InputError(*faults)
-    known = [name for name in schema.columns if name in frame.columns]
     rest = [name for name in frame.columns if name not in schema.columns] if schema.open else []
     return frame.select(known + rest)
 
@@ -203,42 +205,54 @@ def _missing(where: str, name: str, columns: list[str]) -> Fault:
     )
 
 
-def _cast(frame: pl.DataFrame, schema: Schema, where: str) -> tuple[pl.DataFrame, list[Fault]]:
-    faults = []
+def _cast(frame: pl.DataFrame, schema: Schema, where: str) -> tuple[pl.DataFrame, dict[str, Fault]]:
+    """Give the columns their types; a column with values that have no such type is a fault."""
+    faults = {}
     for name, dtype in schema.columns.items():
         if name not in frame.columns or frame.schema[name] == dtype:
             continue
-        column = frame[name]
-        before = column.is_not_null()
-        if dtype.is_integer() and column.dtype == pl.String:
-            column = column.cast(pl.Float64, strict=False)
-        if dtype.is_integer() and column.dtype.is_float():
-            whole = column.is_nan() | (column != column.round(0))
-            column = column.set(whole.fill_null(value=False), None)
-        cast = column.cast(dtype, strict=False)
-        lost = frame[name].filter(before & cast.is_null())
+        cast = converted(frame[name], dtype)
+        lost = frame[name].filter(frame[name].is_not_null() & cast.is_null())
         if len(lost):
-            faults.append(
-                Fault(
-                    f"{where}: column '{name}'",
-                    got=f"{len(lost)} value(s) such as {lost[0]!r}",
-                    expected=_expected_type(dtype),
-                    fix="correct these rows at the source",
-                )
+            faults[name] = Fault(
+                f"{where}: column '{name}'",
+                got=f"{len(lost)} value(s) such as {lost[:1].to_list()[0]!r}",
+                expected=_expected_type(dtype),
+                fix="correct these rows at the source",
             )
         frame = frame.with_columns(cast.alias(name))
     return frame, faults
 
 
+def converted(column: pl.Series, dtype: Any) -> pl.Series:
+    """A column as another type, null where a value has none.
+
+    Example:
+        >>> converted(pl.Series(["3", "2.0", "2.5", "good"]), pl.Int8).to_list()
+        [3, 2, None, None]
+    """
+    if dtype.is_integer() and column.dtype == pl.String:
+        column = column.cast(pl.Float64, strict=False)
+    if dtype.is_integer() and column.dtype.is_float():
+        whole = column.is_nan() | (column != column.round(0))
+        column = column.set(whole.fill_null(value=False), None)
+    nothing = pl.Series(column.name, [None] * len(column), dtype=dtype)
+    if column.dtype.is_nested() and not dtype.is_nested():
+        return nothing
+    try:
+        return column.cast(dtype, strict=False)
+    except pl.exceptions.PolarsError:
+        return nothing
+
+
 def _expected_type(dtype: Any) -> str:
-    return "a whole number" if dtype.is_integer() else f"values of type {dtype}"
+    names = {pl.String: "text"}
+    return "a whole number" if dtype.is_integer() else names.get(dtype, f"values of type {dtype}")
 
 
 def _content_faults(frame: pl.DataFrame, schema: Schema, where: str) -> list[Fault]:
     faults = []
-    for name in schema.columns:
-        if name not in frame.columns:
-            continue
+    for name in frame.columns:
         column = frame[name]
         if name not in schema.nullable and column.null_count():
             faults.append(_null_fault(where, name, column))
@@ -251,10 +265,6 @@ def _content_faults(frame: pl.DataFrame, schema: Schema, where: str) -> list[Fau
                     fix="fill or drop these rows at the source",
                 )
             )
-    faults += _domain_faults(frame, where)
-    key = [name for name in schema.key if name in frame.columns]
-    if key:
-        faults += _duplicate_faults(frame, key, where)
     return faults
 
 
@@ -292,6 +302,8 @@ def _domain_faults(frame: pl.DataFrame, where: str) -> list[Fault]:
 
 
 def _duplicate_faults(frame: pl.DataFrame, key: list[str], where: str) -> list[Fault]:
+    if not key:
+        return []
     repeated = frame.filter(frame.select(key).is_duplicated()).select(key)
     if not len(repeated):
         return []

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trivium.foundation.config import Config
-from trivium.foundation.errors import ConfigError, Fault, InputError, TriviumError, combined
+from trivium.foundation.errors import (
+    ConfigError,
+    DependencyError,
+    InputError,
+    TriviumError,
+    combined,
+)
 from trivium.pipeline.plans import STAGES
 
 if TYPE_CHECKING:
     from trivium.stages.inputs import Inputs
 
 _PARTS = {"mine": "train", "train": "validation", "evaluate": "test"}
+_MEASURED = ("validation", "test")
+_RELEVANT = 3
+_MODEL_FILES = ("config.json", "modules.json")
 
 
 def check_everything(config: Config) -> list[str]:
@@ -24,7 +35,7 @@ def check_everything(config: Config) -> list[str]:
     Raises:
         TriviumError: With every fault found.
     """
-    made, *lines = _collect((_inputs(STAGES), *_SETTINGS), config)
+    made, *lines = _collect([partial(_inputs, config, STAGES), *_settings(config)])
     parts = made.queries.group_by("part").len().sort("part")
     dealt = ", ".join(f"{count:,} {part}" for part, count in parts.iter_rows())
     return [
@@ -46,25 +57,34 @@ def check_inputs(config: Config, stages: Sequence[str]) -> Inputs:
     Raises:
         TriviumError: With every fault found.
     """
-    made: Inputs = _collect((_inputs(stages), *_SETTINGS), config)[0]
+    made: Inputs = _collect([partial(_inputs, config, stages), *_settings(config)])[0]
     return made
 
 
-def check_settings(config: Config) -> None:
-    """Check all but the tables.
+def check_stored(config: Config, made: Inputs, stages: Sequence[str]) -> None:
+    """Check the tables that an earlier run wrote, and all else with them.
+
+    Args:
+        config: The configuration.
+        made: The tables.
+        stages: The stages that will run: the tables must hold enough for each.
 
     Raises:
         TriviumError: With every fault found.
     """
-    _collect(_SETTINGS, config)
+    _collect([partial(_check_parts, made, stages), *_settings(config)])
 
 
-def _collect(steps: Sequence[Callable[[Config], Any]], config: Config) -> list[Any]:
+def _settings(config: Config) -> list[Callable[[], Any]]:
+    return [partial(step, config) for step in (_channels, _roles, _synonyms, _models)]
+
+
+def _collect(steps: Sequence[Callable[[], Any]]) -> list[Any]:
     """Take every step, whatever the others raise; then raise all of it at once."""
     made, errors = [], []
     for step in steps:
         try:
-            made.append(step(config))
+            made.append(step())
         except TriviumError as error:
             errors.append(error)
     if errors:
@@ -72,39 +92,45 @@ def _collect(steps: Sequence[Callable[[Config], Any]], config: Config) -> list[A
     return made
 
 
-def _inputs(stages: Sequence[str]) -> Callable[[Config], Inputs]:
-    def read(config: Config) -> Inputs:
-        from trivium.stages.inputs import read_inputs
+def _inputs(config: Config, stages: Sequence[str]) -> Inputs:
+    from trivium.stages.inputs import read_inputs
 
-        made = read_inputs(config)
-        _check_parts(made, stages)
-        return made
-
-    return read
+    made = read_inputs(config)
+    _check_parts(made, stages)
+    return made
 
 
 def _check_parts(made: Inputs, stages: Sequence[str]) -> None:
-    present = set(made.queries["part"])
-    faults = [
-        Fault(
+    steps = [
+        partial(_check_part, made, stage, part) for stage, part in _PARTS.items() if stage in stages
+    ]
+    _collect([*steps, partial(_check_judge, made)] if "annotate" in stages else steps)
+
+
+def _check_part(made: Inputs, stage: str, part: str) -> None:
+    queries = made.queries.filter(made.queries["part"] == part)
+    grades = made.qrels.join(queries, on="query_id", how="semi")["grade"]
+    expected, fix = f"for the stage '{stage}'", f"raise split.{part}"
+    if queries.is_empty():
+        raise InputError.of(
             f"queries of the part '{part}'",
             got="none",
-            expected=f"at least one, for the stage '{stage}'",
-            fix=f"give more queries, or raise split.{part}",
+            expected=f"at least one, {expected}",
+            fix=f"give more queries, or {fix}",
         )
-        for stage, part in _PARTS.items()
-        if stage in stages and part not in present
-    ]
-    errors: list[TriviumError] = [InputError(*faults)] if faults else []
-    if "annotate" in stages:
-        from trivium.stages.annotate import check_enough, human_grades
+    if part in _MEASURED and not (grades >= _RELEVANT).any():
+        raise InputError.of(
+            f"grades of the part '{part}'",
+            got=f"{len(grades)} of {queries.height} queries, none of them 3 or 4",
+            expected=f"an item of grade 3 or 4, {expected}",
+            fix=f"judge more of these queries, or {fix}",
+        )
 
-        try:
-            check_enough(human_grades(made.judgments, made.items, made.queries)[0])
-        except InputError as error:
-            errors.append(error)
-    if errors:
-        raise combined(errors)
+
+def _check_judge(made: Inputs) -> None:
+    from trivium.stages.annotate import check_enough, human_grades
+
+    check_enough(human_grades(made.judgments, made.items, made.queries)[0])
 
 
 def _channels(config: Config) -> list[str]:
@@ -138,10 +164,37 @@ def _synonyms(config: Config) -> list[str]:
 
 
 def _models(config: Config) -> list[str]:
+    names = {config.mine.model, config.train.model or config.mine.model, config.annotate.model}
+    return _collect([partial(_model, name) for name in sorted(names)])
+
+
+def _model(name: str) -> str:
     from trivium.adapters.models import resolve_model
 
-    names = {config.mine.model, config.train.model or config.mine.model, config.annotate.model}
-    return [f"model: {name} -> {resolve_model(name)}" for name in sorted(names)]
+    place = resolve_model(name)
+    folder = Path(place)
+    if not folder.is_dir():
+        _load_from_hub(name)
+    elif not any((folder / file).is_file() for file in _MODEL_FILES):
+        raise _no_model(name, f"a folder without {' or '.join(_MODEL_FILES)}")
+    return f"model: {name} -> {place}"
 
 
-_SETTINGS = (_channels, _roles, _synonyms, _models)
+def _load_from_hub(name: str) -> None:
+    """Load what is small of a model on a hub, from the cache or the network."""
+    from transformers import AutoConfig, AutoTokenizer
+
+    try:
+        AutoConfig.from_pretrained(name, trust_remote_code=False)
+        AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+    except (OSError, ValueError, ImportError) as error:
+        raise _no_model(name, (str(error).splitlines() or [type(error).__name__])[0]) from None
+
+
+def _no_model(name: str, got: str) -> TriviumError:
+    return DependencyError.of(
+        f"model '{name}'",
+        got=got,
+        expected="a model that can be loaded",
+        fix="correct the name, download it first, or name a folder",
+    )

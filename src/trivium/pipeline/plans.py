@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,10 @@ READS: Mapping[str, StageReads] = {
 }
 
 
+_CODE = {"trivium": metadata.version("trivium")}
+"""A new release makes its own tables."""
+
+
 @dataclass(frozen=True)
 class Planner:
     """Plans the stages of one configuration."""
@@ -109,7 +114,7 @@ class Planner:
             plans[stage] = Plan(
                 stage,
                 settings=self._settings(reads.settings),
-                inputs=self._files(reads.files) | self._models(reads.models),
+                inputs=self._files(reads.files) | self._models(reads.models) | _CODE,
                 upstream={name: plans[name].key for name in reads.upstream},
             )
         return plans

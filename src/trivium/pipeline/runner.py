@@ -7,19 +7,52 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from trivium.adapters.executors import Executor
 from trivium.adapters.executors.local import LocalExecutor
-from trivium.foundation.config import Config
+from trivium.foundation.config import Config, load_config, parse_config
 from trivium.foundation.console import say
 from trivium.foundation.errors import ConfigError, WorkspaceError
-from trivium.foundation.workspace import Plan, StageFolder, State, Workspace, write_json
-from trivium.pipeline.check import check_inputs, check_settings
+from trivium.foundation.workspace import (
+    Plan,
+    StageFolder,
+    State,
+    Workspace,
+    read_json,
+    write_json,
+)
+from trivium.pipeline.check import check_inputs, check_stored
 from trivium.pipeline.plans import STAGES, Planner
 from trivium.pipeline.steps import STEPS, Job
 
+if TYPE_CHECKING:
+    from trivium.stages.inputs import Inputs
+
+_LOCK, _CONFIG, _SOURCE = ".lock", "config.json", "source.json"
 _LIBRARIES = ("polars", "torch", "transformers", "sentence-transformers", "bm25s", "faiss-cpu")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a configuration comes from.
+
+    Attributes:
+        file: The file.
+        overrides: Settings that replace the file's, as `load_config` takes them.
+    """
+
+    file: Path
+    overrides: Sequence[str] = ()
+
+    def __str__(self) -> str:
+        """Name it as it is named on the command line."""
+        return " --set ".join([str(self.file), *self.overrides])
+
+    def load(self) -> Config:
+        """Read the configuration."""
+        return load_config(self.file, self.overrides)
 
 
 @dataclass(frozen=True)
@@ -39,6 +72,36 @@ class StageStatus:
     manifest: Mapping[str, Any] | None
 
 
+def config_to_compare(
+    workspace: Workspace, file: Path | None = None, overrides: Sequence[str] = ()
+) -> tuple[Config, str]:
+    """The configuration that a run's state is told against, and what it is called.
+
+    Args:
+        workspace: The run's folder.
+        file: The configuration's file. If none is given it is the last run's, read anew with that
+            run's overrides; if that file is gone, the configuration as the last run recorded it.
+        overrides: Settings that replace the others.
+
+    Raises:
+        WorkspaceError: If the folder holds no run.
+        ConfigError: If the file is faulty.
+    """
+    recorded = read_json(_record_folder(workspace) / _CONFIG)
+    if recorded is None:
+        root = workspace.root
+        raise WorkspaceError.of(
+            str(root), got="no run", expected="a run's folder", fix=f"trivium run {root}"
+        )
+    source = Source(file, overrides) if file else _last_source(workspace, overrides)
+    if source is None:
+        return parse_config(recorded, overrides), "the last run's own configuration"
+    if file is None and not source.file.is_file():
+        name = f"the last run's own configuration, since {source.file} is gone"
+        return parse_config(recorded, overrides), name
+    return source.load(), str(source)
+
+
 def status(workspace: Workspace, config: Config) -> list[StageStatus]:
     """Say of each stage whether it is done, stale, unfinished or missing."""
     plans = Planner(config).plans
@@ -53,6 +116,7 @@ def status(workspace: Workspace, config: Config) -> list[StageStatus]:
 def run(
     workspace: Workspace,
     config: Config,
+    source: Source | None = None,
     *,
     first: str | None = None,
     last: str | None = None,
@@ -67,6 +131,7 @@ def run(
     Args:
         workspace: The run's folder.
         config: The configuration.
+        source: Where it comes from, recorded for `config_to_compare`.
         first: Stage to begin with; those before it must be done. None begins at the first.
         last: Stage to end with; None ends at the report.
         overwrite: Delete stale results rather than keep them, and run the stages anew.
@@ -75,14 +140,30 @@ def run(
         TriviumError: Whatever is wrong with the configuration, the inputs or the folder.
     """
     chosen = _between(first, last)
+    _refuse_foreign_files(workspace)
     with workspace.locked():
         plans = Planner(config).plans
         _refuse_gaps(workspace, plans, STAGES[: STAGES.index(chosen[0])])
         if chosen[0] != "inputs" or _is_done(workspace, plans["inputs"], overwrite=overwrite):
-            check_settings(config)
+            check_stored(config, _stored_inputs(workspace), chosen)
         job = Job(workspace, config, _executor(config), chosen)
         for stage in chosen:
-            _run_stage(job, plans[stage], overwrite=overwrite)
+            _run_stage(job, plans[stage], source, overwrite=overwrite)
+
+
+def _refuse_foreign_files(workspace: Workspace) -> None:
+    """Refuse a folder in which a file of the user's has the name of one of ours."""
+    lock, record = workspace.root / _LOCK, _record_folder(workspace)
+    lock_is_ours = not lock.exists() or (lock.is_file() and lock.stat().st_size == 0)
+    record_is_ours = not record.exists() or record.is_dir()
+    for path, ours in ((lock, lock_is_ours), (record, record_is_ours)):
+        if not ours:
+            raise WorkspaceError.of(
+                str(path),
+                got="a file that trivium did not write",
+                expected="a name that is free",
+                fix="name another run folder, or move it away",
+            )
 
 
 def _between(first: str | None, last: str | None) -> Sequence[str]:
@@ -122,15 +203,28 @@ def _is_done(workspace: Workspace, plan: Plan, *, overwrite: bool) -> bool:
     return not overwrite and workspace.stage(plan.stage).state(plan)[0] == "done"
 
 
+def _stored_inputs(workspace: Workspace) -> Inputs:
+    from trivium.stages.inputs import Inputs
+
+    folder = workspace.stage("inputs")
+    return Inputs(
+        items=folder.read("items"),
+        queries=folder.read("queries"),
+        judgments=folder.read("judgments"),
+        qrels=folder.read("qrels"),
+        set_aside={},
+    )
+
+
 def _executor(config: Config) -> Executor:
     return LocalExecutor(config.run.workers)
 
 
-def _run_stage(job: Job, plan: Plan, *, overwrite: bool) -> None:
+def _run_stage(job: Job, plan: Plan, source: Source | None, *, overwrite: bool) -> None:
     folder = job.workspace.stage(plan.stage)
     state, why = folder.state(plan)
     if state == "done" and not overwrite:
-        _record(job)
+        _record(job, source)
         say(f"{plan.stage}: done already")
         return
     say(f"{plan.stage}: {_because(state, why, overwrite=overwrite)}")
@@ -138,7 +232,7 @@ def _run_stage(job: Job, plan: Plan, *, overwrite: bool) -> None:
     if plan.stage == "inputs":
         job = replace(job, inputs=check_inputs(job.config, job.stages))
     folder.begin(plan, overwrite=overwrite)
-    _record(job)
+    _record(job, source)
     rows, summary = STEPS[plan.stage](job, folder)
     seconds = round(time.monotonic() - started, 1)
     details = {
@@ -153,8 +247,23 @@ def _run_stage(job: Job, plan: Plan, *, overwrite: bool) -> None:
     _say_summary(folder, rows, seconds, summary)
 
 
-def _record(job: Job) -> None:
-    write_json(job.workspace.root / "config.json", job.config.model_dump(mode="json"))
+def _record(job: Job, source: Source | None) -> None:
+    folder = _record_folder(job.workspace)
+    came = {"file": str(source.file.absolute()), "overrides": source.overrides} if source else {}
+    write_json(folder / _SOURCE, came)
+    write_json(folder / _CONFIG, job.config.model_dump(mode="json"))
+
+
+def _record_folder(workspace: Workspace) -> Path:
+    return workspace.root / ".trivium"
+
+
+def _last_source(workspace: Workspace, overrides: Sequence[str]) -> Source | None:
+    """Where the last run's configuration came from, with further overrides."""
+    came = read_json(_record_folder(workspace) / _SOURCE)
+    if not came:
+        return None
+    return Source(Path(came["file"]), (*came["overrides"], *overrides))
 
 
 def _because(state: State, why: Sequence[str], *, overwrite: bool) -> str:

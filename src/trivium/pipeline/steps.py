@@ -80,7 +80,7 @@ def mine(job: Job, folder: StageFolder) -> Outcome:
     work = MineShards(job.workspace, job.config)
     counts = run_shards(job.executor, work, folder, "candidates", shards)
     overlaps = pool_overlaps([pl.DataFrame(n["overlap"], schema=OVERLAP_SCHEMA) for n in counts])
-    sets = [pl.DataFrame(shard["found_by"]) for shard in counts if shard["found_by"]]
+    sets = [pl.DataFrame(n["found_by"]) for n in counts if n["found_by"]]
     write_table(folder.table_path("overlap"), overlaps)
     write_table(folder.table_path("found_by"), pool_found_by(sets, job.config.mine.channels))
     rows = sum(shard["rows"] for shard in counts)

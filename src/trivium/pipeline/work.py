@@ -33,7 +33,7 @@ class MineShards:
 
         queries = self.workspace.stage("mine").read("queries")
         miner = Miner(
-            self.workspace.stage("inputs").read("items"),
+            self.workspace.stage("inputs").read("items").drop("judge_text"),
             self.config.mine,
             self.config.data,
             cache=self.workspace.cache,

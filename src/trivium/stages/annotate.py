@@ -244,7 +244,10 @@ def background_pairs(
 def with_texts(pairs: pl.DataFrame, items: pl.DataFrame, queries: pl.DataFrame) -> pl.DataFrame:
     """Add query_text and item_text, what the judge reads, to pairs."""
     return pairs.join(
-        queries.select("query_id", query_text="judge_text"), on="query_id", maintain_order="left"
+        queries.select("query_id", query_text="judge_text"),
+        on="query_id",
+        how="left",
+        maintain_order="left",
     ).join(items.select("item_id", item_text="judge_text"), on="item_id", maintain_order="left")
 
 

@@ -88,11 +88,10 @@ def evaluate(
     Raises:
         InputError: If a table is faulty, no query has grades, no grade is 3 or more, or a run
             names unknown items or none of the queries.
-        ConfigError: If the baseline is not one of the systems, or the depth is below the cut-off.
+        ConfigError: If the baseline is not one of the systems.
     """
     config, data = config or EvaluateConfig(), data or DataConfig()
     baseline = _baseline(systems, baseline)
-    _check_depth(config)
     items = tables.validate(items, tables.ITEMS)
     queries = tables.validate(queries, tables.QUERIES)
     qrels = tables.validate(qrels, QRELS)
@@ -138,9 +137,7 @@ def score_run(
 
     Raises:
         InputError: If no query has grades, or no grade is 3 or more.
-        ConfigError: If the depth is below the cut-off.
     """
-    _check_depth(config)
     table = measure(
         run,
         _usable(qrels, queries),
@@ -298,16 +295,6 @@ def _baseline(systems: Mapping[str, Any], baseline: str | None) -> str:
             fix="give at least one system, and name one of them as the baseline",
         )
     return chosen
-
-
-def _check_depth(config: EvaluateConfig) -> None:
-    if config.depth < config.cutoff:
-        raise ConfigError.of(
-            "evaluate.depth",
-            got=str(config.depth),
-            expected=f"at least the cut-off, {config.cutoff}",
-            fix="raise evaluate.depth or lower evaluate.cutoff",
-        )
 
 
 def _usable(qrels: pl.DataFrame, queries: pl.DataFrame) -> pl.DataFrame:

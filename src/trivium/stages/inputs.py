@@ -6,14 +6,13 @@ judge_text, segment and part), judgments and qrels (one grade a pair).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from functools import partial
 
 import polars as pl
 
-from trivium.adapters.files import read_files
+from trivium.adapters.files import names_of, read_files
 from trivium.domain.judgments import consensus
 from trivium.domain.splits import with_parts, with_segments
 from trivium.foundation import tables
@@ -57,21 +56,25 @@ def read_inputs(config: Config) -> Inputs:
     Raises:
         TriviumError: With every fault found in any table, not only the first.
     """
-    data, columns = config.data, config.data.columns
-    judged = columns.judgments
-    raw = _collect(
+    sources = {
+        "items": (tables.ITEMS, config.data.columns.items),
+        "queries": (tables.QUERIES, config.data.columns.queries),
+        "judgments": (tables.JUDGMENTS, config.data.columns.judgments),
+        "qrels": (tables.JUDGMENTS, config.data.columns.judgments),
+    }
+    read, unread = _each(
+        {name: partial(_read, name, config.data, *source) for name, source in sources.items()}
+    )
+    sound, unsound = _each(
         {
-            "items": lambda: _read("items", data.items, tables.ITEMS, columns.items),
-            "queries": lambda: _read("queries", data.queries, tables.QUERIES, columns.queries),
-            "judgments": lambda: _read("judgments", data.judgments, tables.JUDGMENTS, judged),
-            "qrels": lambda: (
-                read_files(data.qrels, tables.JUDGMENTS, judged)
-                if data.qrels
-                else tables.empty(tables.JUDGMENTS)
-            ),
+            name: partial(tables.validate, table, sources[name][0], _where(name, config.data))
+            for name, table in read.items()
         }
     )
-    return prepare(RawTables(**raw), config)
+    unfit = _unfit(read | sound, sound, config.data)
+    if errors := [*unread, *unsound, *unfit]:
+        raise combined(errors)
+    return _made(RawTables(**sound), config)
 
 
 def prepare(raw: RawTables, config: Config) -> Inputs:
@@ -80,26 +83,22 @@ def prepare(raw: RawTables, config: Config) -> Inputs:
     Raises:
         TriviumError: With every fault found.
     """
-    _collect(
-        {
-            "items": lambda: _check_texts(raw.items, "items", "title"),
-            "queries": lambda: _check_texts(raw.queries, "queries", "query"),
-            "judgments": lambda: _check_ids(raw.judgments, "judgments", raw.items, raw.queries),
-            "qrels": lambda: _check_ids(raw.qrels, "qrels", raw.items, raw.queries),
-            "item text": lambda: _with_texts(raw.items, config.data, "item"),
-            "query text": lambda: _with_texts(raw.queries, config.data, "query"),
-        }
-    )
+    if errors := _unfit(vars(raw), vars(raw), config.data):
+        raise combined(errors)
+    return _made(raw, config)
+
+
+def _made(raw: RawTables, config: Config) -> Inputs:
     judgments = consensus(raw.judgments)
     qrels = consensus(raw.qrels) if raw.qrels.height else judgments
     judged = pl.concat([judgments["query_id"], qrels["query_id"]]).unique()
     queries = with_segments(raw.queries, config.data.head_share, config.data.torso_share)
     queries = with_parts(queries, judged, config.split, config.run.seed)
     leaks = queries["part"].null_count()
-    queries = _with_texts(queries.filter(pl.col("part").is_not_null()), config.data, "query")
+    queries = with_texts(queries.filter(pl.col("part").is_not_null()), config.data, "query")
     names = ["query_id", "query", "text", "judge_text", "frequency", "segment", "part"]
     return Inputs(
-        items=_with_texts(raw.items, config.data, "item").sort("item_id"),
+        items=with_texts(raw.items, config.data, "item").sort("item_id"),
         queries=queries.select(names),
         judgments=judgments,
         qrels=qrels,
@@ -107,16 +106,27 @@ def prepare(raw: RawTables, config: Config) -> Inputs:
     )
 
 
-def _read(name: str, paths: Sequence[Path], schema: tables.Schema, mapping: Any) -> pl.DataFrame:
-    if not paths:
-        raise InputError.of(
-            f"data.{name}", got="no file", expected="at least one", fix=f"set data.{name}"
-        )
-    return read_files(paths, schema, mapping)
+def _read(
+    name: str, data: DataConfig, schema: tables.Schema, mapping: Mapping[str, str]
+) -> pl.DataFrame:
+    paths = getattr(data, name)
+    if paths:
+        return read_files(paths, mapping)
+    if name == "qrels":
+        return tables.empty(schema)
+    raise InputError.of(
+        f"data.{name}", got="no file", expected="at least one", fix=f"set data.{name}"
+    )
 
 
-def _collect(steps: dict[str, Callable[[], pl.DataFrame]]) -> dict[str, pl.DataFrame]:
-    """Take every step, whatever the others raise; then raise all of it at once."""
+def _where(name: str, data: DataConfig) -> str:
+    return names_of(getattr(data, name)) or name
+
+
+def _each(
+    steps: Mapping[str, Callable[[], pl.DataFrame]],
+) -> tuple[dict[str, pl.DataFrame], list[TriviumError]]:
+    """Take every step, whatever the others raise."""
     made: dict[str, pl.DataFrame] = {}
     errors: list[TriviumError] = []
     for name, step in steps.items():
@@ -124,9 +134,21 @@ def _collect(steps: dict[str, Callable[[], pl.DataFrame]]) -> dict[str, pl.DataF
             made[name] = step()
         except TriviumError as error:
             errors.append(error)
-    if errors:
-        raise combined(errors)
-    return made
+    return made, errors
+
+
+def _unfit(
+    read: Mapping[str, pl.DataFrame], sound: Mapping[str, pl.DataFrame], data: DataConfig
+) -> list[TriviumError]:
+    """What is wrong between the tables that could be read, and with the texts of sound ones."""
+    steps: dict[str, Callable[[], pl.DataFrame]] = {
+        name: partial(_check_ids, name, read) for name in ("judgments", "qrels") if name in read
+    }
+    for name, column, side in (("items", "title", "item"), ("queries", "query", "query")):
+        if name in sound:
+            steps[name] = partial(_check_texts, sound[name], name, column)
+            steps[f"{side} text"] = partial(with_texts, sound[name], data, side)
+    return _each(steps)[1]
 
 
 def _check_texts(table: pl.DataFrame, name: str, column: str) -> pl.DataFrame:
@@ -141,12 +163,13 @@ def _check_texts(table: pl.DataFrame, name: str, column: str) -> pl.DataFrame:
     return table
 
 
-def _check_ids(
-    judgments: pl.DataFrame, name: str, items: pl.DataFrame, queries: pl.DataFrame
-) -> pl.DataFrame:
-    faults = []
-    for column, known in (("query_id", queries), ("item_id", items)):
-        orphans = judgments.filter(~pl.col(column).is_in(known[column].implode()))[column]
+def _check_ids(name: str, read: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
+    """Look for ids that no row of the other tables has, where both sides have the column."""
+    judgments, faults = read[name], []
+    for column, other in (("query_id", "queries"), ("item_id", "items")):
+        if other not in read or any(column not in read[table].columns for table in (name, other)):
+            continue
+        orphans = _orphans(judgments[column], read[other][column])
         if len(orphans):
             faults.append(
                 Fault(
@@ -161,7 +184,23 @@ def _check_ids(
     return judgments
 
 
-def _with_texts(table: pl.DataFrame, data: DataConfig, side: str) -> pl.DataFrame:
+def _orphans(ids: pl.Series, known: pl.Series) -> pl.Series:
+    ids = tables.converted(ids, pl.String)
+    known = tables.converted(known, pl.String).drop_nulls()
+    return ids.filter(~ids.is_in(known.implode())) if len(known) else ids.clear()
+
+
+def with_texts(table: pl.DataFrame, data: DataConfig, side: str) -> pl.DataFrame:
+    """Write the texts that towers (text) and judges (judge_text) read.
+
+    Args:
+        table: Items or queries, their id in the first column.
+        data: The templates.
+        side: `item` or `query`.
+
+    Raises:
+        InputError: If a template names a field that is absent, or leaves a row without text.
+    """
     base = {"item": "title", "query": "query"}[side]
     templates = {"text": f"{side}_text", "judge_text": f"judge_{side}_text"}
     texts = [

@@ -25,7 +25,7 @@ STOP_WORDS = frozenset(
 )
 
 _VALUES = re.compile(r"\s*[|;,]\s*|\s+/\s+")
-_NOT_FIELDS = frozenset({"item_id", "title", "text"})
+_NOT_FIELDS = frozenset({"item_id", "title", "text", "judge_text"})
 
 
 @dataclass(frozen=True)

@@ -251,7 +251,7 @@ def _load(source: str | Path, name: str, **settings: Any) -> tuple[Any, Any]:
                 source, dtype=torch.float32, **settings
             )
             return model, AutoTokenizer.from_pretrained(source)
-    except OSError as error:
+    except (OSError, ValueError, ImportError) as error:
         raise DependencyError.of(
             f"model '{name}'",
             got=str(error).splitlines()[0],

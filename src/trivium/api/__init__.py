@@ -1,7 +1,8 @@
 """The stages as functions on polars or pandas DataFrames, each usable alone.
 
-A table that comes in as pandas goes out as pandas. Settings are those of the stage's section in
-`trivium.toml`, as keywords; what is not named keeps its default.
+A table that comes in as pandas goes out as pandas. Ids may be numbers; what goes out names them as
+strings. Settings are those that the stage reads of `trivium.toml`, as keywords; what is not named
+keeps its default.
 """
 
 from __future__ import annotations
@@ -9,39 +10,41 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from trivium.adapters.models import model_fingerprint
+from trivium.api.arguments import (
+    Frame,
+    as_given,
+    as_polars,
+    candidates_table,
+    check_known,
+    configure,
+    labels_table,
+    with_model_texts,
+)
 from trivium.domain.judgments import consensus
 from trivium.domain.splits import with_parts, with_segments
 from trivium.foundation import tables
-from trivium.foundation.config import Config, parse_config
+from trivium.foundation.config import Config
+from trivium.foundation.console import say
 from trivium.foundation.errors import InputError, WorkspaceError
-from trivium.foundation.text import render
 from trivium.foundation.workspace import Plan, StageFolder, fingerprint_table
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from trivium.simulation.marketplace import Marketplace
 
-    Frame: TypeAlias = pl.DataFrame | pd.DataFrame
-else:
-    Frame = Any
 
-
-def split(
-    queries: Frame, judgments: Frame, *, seed: int = 0, **shares: float
-) -> Frame:  # one row a query
+def split(queries: Frame, judgments: Frame, *, random_state: int = 0, **settings: Any) -> Frame:
     """Give each query its part: seed, calibration, agreement, train, validation or test.
 
     Args:
         queries: query_id, query; frequency, segment and part if there are any.
         judgments: query_id, item_id, grade.
-        seed: Seed of the deal.
-        **shares: Settings of the section `[split]`.
+        random_state: Seed of the deal; the keyword `seed` is a share, as in `[split]`.
+        **settings: Settings of `[split]`, and head_share and torso_share of `[data]`.
 
     Returns:
         The queries with the columns segment and part. Training queries that have the words of a
@@ -51,12 +54,12 @@ def split(
         InputError: If a table is faulty.
         ConfigError: If the shares are.
     """
-    config = _config(seed, split=shares)
-    asked = tables.validate(_polars(queries), tables.QUERIES)
-    judged = tables.validate(_polars(judgments), tables.JUDGMENTS)["query_id"].unique()
+    config = configure("split", random_state, settings)
+    asked = tables.validate(as_polars(queries), tables.QUERIES)
+    judged = tables.validate(as_polars(judgments), tables.JUDGMENTS)["query_id"].unique()
     asked = with_segments(asked, config.data.head_share, config.data.torso_share)
-    dealt = with_parts(asked, judged, config.split, seed)
-    return _like(queries, dealt.filter(pl.col("part").is_not_null()))
+    dealt = with_parts(asked, judged, config.split, random_state)
+    return as_given(queries, dealt.filter(pl.col("part").is_not_null()))
 
 
 def mine(items: Frame, queries: Frame, *, seed: int = 0, **settings: Any) -> Frame:
@@ -66,8 +69,8 @@ def mine(items: Frame, queries: Frame, *, seed: int = 0, **settings: Any) -> Fra
         items: item_id, title and any further fields.
         queries: query_id, query.
         seed: Seed of the token-similar sample.
-        **settings: Settings of `[mine]`, such as model and depth, and of `[data]`, such as
-            item_text.
+        **settings: Settings of `[mine]`, such as model and depth; query_text, item_text and
+            synonyms of `[data]`; the band and max_negatives of `[examples]`.
 
     Returns:
         Candidates: query_id, item_id, rank_<channel>, score_<channel>, channels, tfidf.
@@ -79,10 +82,9 @@ def mine(items: Frame, queries: Frame, *, seed: int = 0, **settings: Any) -> Fra
     """
     from trivium.stages import mine as stage
 
-    config = _config(seed, **_sections(settings, "mine"))
-    catalog, asked = _texts(items, queries, config)
-    if "part" in asked.columns:
-        asked = asked.filter(pl.col("part") == "train")
+    config = configure("mine", seed, settings)
+    catalog, asked = with_model_texts(items, queries, config)
+    asked = _covered(_of_part(asked, "train"), catalog, config.mine.min_coverage)
     mined = stage.mine(
         catalog.drop("judge_text"),
         asked,
@@ -93,7 +95,7 @@ def mine(items: Frame, queries: Frame, *, seed: int = 0, **settings: Any) -> Fra
         seed=seed,
         shard=config.run.shard,
     )
-    return _like(queries, mined)
+    return as_given(queries, mined)
 
 
 def annotate(
@@ -115,19 +117,24 @@ def annotate(
         judgments: query_id, item_id, grade, and rater where a pair has several.
         seed: Seed of the judge's training.
         folder: Keeps the fitted judge and its agreement with humans; forgotten when absent.
-        **settings: Settings of `[annotate]`, such as model and epochs, and of `[data]`.
+        **settings: Settings of `[annotate]`, such as model and epochs; judge_query_text,
+            judge_item_text and the segments' shares of `[data]`; lexical and dense of `[mine]`;
+            the depths and the band of `[examples]`.
 
     Returns:
         Labels: query_id, item_id, grade, confidence, judge, tokens, p_cross_encoder.
 
     Raises:
-        InputError: If a table is faulty, or there are too few judged queries.
+        InputError: If a table is faulty, a candidate names an unknown item or query, or there are
+            too few judged queries.
+        ConfigError: If a setting is faulty.
     """
     from trivium.stages import annotate as stage
 
-    config = _config(seed, **_sections(settings, "annotate"))
-    catalog, asked = _texts(items, queries, config)
-    graded = tables.validate(_polars(judgments), tables.JUDGMENTS)
+    config = configure("annotate", seed, settings)
+    catalog, asked = with_model_texts(items, queries, config)
+    pairs = check_known(candidates_table(candidates), "candidates", catalog, asked)
+    graded = tables.validate(as_polars(judgments), tables.JUDGMENTS)
     if "part" not in asked.columns:
         everything = config.split.model_copy(
             update={"seed": 1.0, "train": 0.0, "validation": 0.0, "test": 0.0}
@@ -136,8 +143,8 @@ def annotate(
         asked = with_parts(with_segment, graded["query_id"].unique(), everything, seed)
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(folder) if folder else Path(scratch)
-        labels = stage.annotate(_candidates(candidates), catalog, asked, graded, config, place)
-    return _like(candidates, labels)
+        labels = stage.annotate(pairs, catalog, asked, graded, config, place)
+    return as_given(candidates, labels)
 
 
 def build_examples(
@@ -155,33 +162,39 @@ def build_examples(
     Args:
         candidates: From `mine`.
         labels: From `annotate`.
-        items: item_id.
+        items: item_id, title.
         queries: query_id, query, and part; without parts no human grade becomes an example.
         judgments: query_id, item_id, grade.
         seed: Seed of the random negatives.
-        **settings: Settings of `[examples]`.
+        **settings: Settings of `[examples]`, and lexical and dense of `[mine]`.
 
     Returns:
         Examples: query_id, item_id, level, grade, p_relevant, p_irrelevant, source, reason.
+
+    Raises:
+        InputError: If a table is faulty, or a candidate names an unknown item or query.
+        ConfigError: If a setting is faulty.
     """
     from trivium.stages import examples as stage
 
-    config = _config(seed, **_sections(settings, "examples"))
-    asked, pairs = _polars(queries), _candidates(candidates)
+    config = configure("build_examples", seed, settings)
+    catalog = tables.validate(as_polars(items), tables.ITEMS)
+    asked = tables.validate(as_polars(queries), tables.QUERIES)
+    pairs = check_known(candidates_table(candidates), "candidates", catalog, asked)
     seeds = asked.filter(pl.col("part") == "seed") if "part" in asked.columns else asked.clear()
-    grades = consensus(tables.validate(_polars(judgments), tables.JUDGMENTS))
+    grades = consensus(tables.validate(as_polars(judgments), tables.JUDGMENTS))
     query_ids = pl.concat([pairs["query_id"], seeds["query_id"]]).unique().to_list()
     made, _left_out = stage.build_examples(
         query_ids,
-        _polars(items)["item_id"].sort().to_list(),
+        catalog["item_id"].sort().to_list(),
         pairs,
-        _labels(labels),
+        labels_table(labels),
         grades.join(seeds.select("query_id"), on="query_id", how="semi"),
         config.examples,
         config.mine,
         seed,
     )
-    return _like(candidates, made)
+    return as_given(candidates, made)
 
 
 def train(
@@ -206,20 +219,23 @@ def train(
             carries on where a killed one stopped.
         model: Tower to start from; the default of `[mine]` when absent.
         seed: Seed of the order of the rows and of dropout.
-        **settings: Settings of `[train]`, such as recipe and scale, and of `[data]`.
+        **settings: Settings of `[train]`, such as recipe and scale; query_text, item_text and
+            complete of `[data]`; cutoff and gain of `[evaluate]`.
 
     Returns:
         The folder of the trained model, which sentence-transformers loads.
 
     Raises:
-        InputError: If there is no validation query, or nothing to train on.
+        InputError: If a table is faulty, an example names an unknown item or query, there is no
+            validation query, or nothing to train on.
+        ConfigError: If a setting is faulty.
         WorkspaceError: If the folder holds a training on other examples or with other settings.
     """
     from trivium.adapters.models import resolve_model
     from trivium.stages import train as stage
 
-    config = _config(seed, **_sections({**settings, "model": model}, "train"))
-    catalog, asked = _texts(items, queries, config)
+    config = configure("train", seed, {**settings, "model": model})
+    catalog, asked = with_model_texts(items, queries, config)
     if "part" not in asked.columns:
         raise InputError.of(
             "queries: column 'part'",
@@ -227,8 +243,9 @@ def train(
             expected="parts, so that validation queries are known",
             fix="queries = trivium.split(queries, judgments)",
         )
-    made = tables.validate(_polars(examples), tables.EXAMPLES)
-    grades = consensus(tables.validate(_polars(judgments), tables.JUDGMENTS))
+    made = tables.validate(as_polars(examples), tables.EXAMPLES)
+    made = check_known(made, "examples", catalog, asked)
+    grades = consensus(tables.validate(as_polars(judgments), tables.JUDGMENTS))
     validation = stage.validation_set(
         asked,
         catalog,
@@ -239,7 +256,8 @@ def train(
         seed=seed,
     )
     start = resolve_model(config.train.model or config.mine.model)
-    _claim(Path(output), start, config, {"examples": made, "items": catalog, "judgments": grades})
+    read = {"examples": made, "items": catalog, "queries": asked, "judgments": grades}
+    _claim(Path(output), start, config, read)
     trained = stage.train(
         made,
         catalog,
@@ -259,6 +277,7 @@ def evaluate(
     queries: Frame,
     judgments: Frame,
     *,
+    max_length: int | None = None,
     seed: int = 0,
     **settings: Any,
 ) -> Frame:
@@ -269,32 +288,37 @@ def evaluate(
         items: item_id, title and any further fields.
         queries: query_id, query; with a column `part`, those of `test` alone are measured.
         judgments: query_id, item_id, grade.
+        max_length: Tokens that towers read of a text; each model's own limit when absent.
         seed: Seed of the resamples.
-        **settings: Settings of `[evaluate]`, and of `[data]`, such as complete.
+        **settings: Settings of `[evaluate]`; query_text, item_text, complete and synonyms of
+            `[data]`; model of `[mine]`, for `channel:dense`.
 
     Returns:
         Metrics: system, segment, measure, value, ci_low, ci_high, p_value, queries.
+
+    Raises:
+        InputError: If a table is faulty, or there is nothing to measure.
+        ConfigError: If a setting is faulty.
+        DependencyError: If a model is not there.
     """
     from trivium.stages import evaluate as stage
 
-    config = _config(seed, **_sections(settings, "evaluate"))
-    asked = _polars(queries)
-    if "part" in asked.columns:
-        asked = asked.filter(pl.col("part") == "test")
-    grades = consensus(tables.validate(_polars(judgments), tables.JUDGMENTS))
+    config = configure("evaluate", seed, {**settings, "max_length": max_length})
+    asked = _of_part(tables.validate(as_polars(queries), tables.QUERIES), "test")
+    grades = consensus(tables.validate(as_polars(judgments), tables.JUDGMENTS))
     grades = grades.join(asked.select("query_id"), on="query_id", how="semi")
     metrics, _per_query = stage.evaluate(
-        {name: s if isinstance(s, str) else _polars(s) for name, s in systems.items()},
-        _polars(items),
+        {name: s if isinstance(s, str) else as_polars(s) for name, s in systems.items()},
+        as_polars(items),
         asked,
         grades,
         config.evaluate,
         data=config.data,
         mine=config.mine,
-        max_length=config.train.max_length,
+        max_length=max_length,
         seed=seed,
     )
-    return _like(queries, metrics)
+    return as_given(queries, metrics)
 
 
 def simulate(
@@ -310,7 +334,13 @@ def _claim(output: Path, start: str, config: Config, read: Mapping[str, pl.DataF
     """Take a folder for a training, or go on with the same one."""
     plan = Plan(
         "train",
-        settings={**config.train.model_dump(mode="json"), "seed": config.run.seed},
+        settings={
+            **config.train.model_dump(mode="json"),
+            "cutoff": config.evaluate.cutoff,
+            "gain": config.evaluate.gain,
+            "complete": config.data.complete,
+            "seed": config.run.seed,
+        },
         inputs={
             "model": model_fingerprint(start),
             **{name: fingerprint_table(table) for name, table in read.items()},
@@ -328,56 +358,16 @@ def _claim(output: Path, start: str, config: Config, read: Mapping[str, pl.DataF
     folder.begin(plan, overwrite=False)
 
 
-def _sections(settings: Mapping[str, Any], section: str) -> dict[str, dict[str, Any]]:
-    """Sort keywords into the stage's own section and `[data]`."""
-    from trivium.foundation.config import DataConfig
-
-    given = {name: value for name, value in settings.items() if value is not None}
-    data = {name: given.pop(name) for name in list(given) if name in DataConfig.model_fields}
-    return {section: given, "data": data}
+def _of_part(queries: pl.DataFrame, part: str) -> pl.DataFrame:
+    return queries.filter(pl.col("part") == part) if "part" in queries.columns else queries
 
 
-def _config(seed: int, **sections: Mapping[str, Any]) -> Config:
-    raw: dict[str, Any] = {name: dict(values) for name, values in sections.items()}
-    return parse_config({**raw, "run": {"seed": seed}}, where="arguments")
+def _covered(queries: pl.DataFrame, items: pl.DataFrame, least: float) -> pl.DataFrame:
+    """Queries for which some item has at least this share of their words."""
+    from trivium.adapters.channels.coverage import coverage
 
-
-def _texts(items: Frame, queries: Frame, config: Config) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Check items and queries and add the texts that models read."""
-    made = []
-    for frame, schema, side in (
-        (items, tables.ITEMS, "item"),
-        (queries, tables.QUERIES, "query"),
-    ):
-        table = tables.validate(_polars(frame), schema)
-        table = table.drop("text", "judge_text", strict=False)
-        texts = [
-            render(getattr(config.data, setting), table.schema, f"data.{setting}").alias(name)
-            for name, setting in (
-                ("text", f"{side}_text"),
-                ("judge_text", f"judge_{side}_text"),
-            )
-        ]
-        made.append(table.with_columns(texts).sort(table.columns[0]))
-    return made[0], made[1]
-
-
-def _candidates(frame: Frame) -> pl.DataFrame:
-    table = _polars(frame)
-    return tables.validate(table, tables.candidates_schema(tables.channels_of(table)))
-
-
-def _labels(frame: Frame) -> pl.DataFrame:
-    table = _polars(frame)
-    judges = tuple(c.removeprefix("p_") for c in table.columns if c.startswith("p_"))
-    return tables.validate(table, tables.labels_schema(judges))
-
-
-def _polars(frame: Frame) -> pl.DataFrame:
-    if isinstance(frame, pl.DataFrame):
-        return frame
-    return pl.from_pandas(frame)
-
-
-def _like(original: Frame, result: pl.DataFrame) -> Frame:
-    return result if isinstance(original, pl.DataFrame) else result.to_pandas()
+    if not least:
+        return queries
+    covered = queries.filter(coverage(queries, items) >= least)
+    say(f"queries set aside, too few of their words known: {len(queries) - len(covered):,}")
+    return covered
