@@ -84,7 +84,7 @@ max_length = 80
 
 [train]
 max_length = 48
-scale = 0.4
+scale = 0.3
 validations = 2
 validation_items = 600
 """
