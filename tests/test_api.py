@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,80 +11,27 @@ import polars as pl
 import pytest
 
 import trivium
+from api_tables import (
+    Tables,
+    check_examples,
+    in_numbers,
+    in_polars,
+    labels_of,
+    numbered,
+    same_library,
+)
 from conftest import MODEL
 from trivium.foundation.errors import ConfigError, InputError, WorkspaceError
-from trivium.foundation.tables import EXAMPLES, GRADES, PROBABILITIES
 
 SHARES = {"seed": 0.4, "train": 0.3, "validation": 0.1, "test": 0.2}
 LEXICAL = {"channels": ["dictionary", "bm25"], "depth": 20}
 LIBRARIES = pytest.mark.parametrize("library", ["polars", "pandas"])
 
 
-@dataclass(frozen=True)
-class Tables:
-    """What a user brings."""
-
-    items: Any
-    queries: Any
-    judgments: Any
-
-    @property
-    def all(self) -> tuple[Any, Any, Any]:
-        return self.items, self.queries, self.judgments
-
-
 @pytest.fixture(scope="module")
 def market() -> Tables:
     made = trivium.simulate(items=250, queries=120)
     return Tables(made.items, made.queries, made.judgments.drop("rater"))
-
-
-def numbered(market: Tables, library: str) -> Tables:
-    """The same tables with whole numbers for ids, the smallest with the fewest digits."""
-    items = {name: i for i, name in enumerate(market.items["item_id"], start=7)}
-    queries = {name: i for i, name in enumerate(market.queries["query_id"], start=3)}
-    item_id = pl.col("item_id").replace_strict(items, return_dtype=pl.Int64)
-    query_id = pl.col("query_id").replace_strict(queries, return_dtype=pl.Int64)
-    frames = (
-        market.items.with_columns(item_id),
-        market.queries.with_columns(query_id),
-        market.judgments.with_columns(item_id, query_id),
-    )
-    return Tables(*(f if library == "polars" else f.to_pandas() for f in frames))
-
-
-def in_polars(frame: Any) -> pl.DataFrame:
-    return frame if isinstance(frame, pl.DataFrame) else pl.from_pandas(frame)
-
-
-def same_library(frame: Any, library: str) -> bool:
-    return isinstance(frame, pl.DataFrame if library == "polars" else pd.DataFrame)
-
-
-def labels_of(candidates: pl.DataFrame) -> pl.DataFrame:
-    """A label for each candidate, every grade as often as the others, with full confidence."""
-    grades = [GRADES[i % len(GRADES)] for i in range(candidates.height)]
-    certain = [[float(grade == g) for g in GRADES] for grade in grades]
-    return candidates.select("query_id", "item_id").with_columns(
-        pl.Series("grade", grades, dtype=pl.Int8),
-        pl.lit(1.0, pl.Float32).alias("confidence"),
-        pl.lit("certain").alias("judge"),
-        pl.lit(1, pl.Int32).alias("tokens"),
-        pl.Series("p_certain", certain, dtype=PROBABILITIES),
-    )
-
-
-def check_examples(examples: pl.DataFrame, tables: Tables, levels: set[str]) -> None:
-    assert {name: examples.schema[name] for name in ("query_id", "item_id")} == {
-        "query_id": pl.String,
-        "item_id": pl.String,
-    }
-    assert set(examples.columns) == set(EXAMPLES.columns)
-    items = in_polars(tables.items)["item_id"].cast(pl.String).to_list()
-    queries = in_polars(tables.queries)["query_id"].cast(pl.String).to_list()
-    assert examples["item_id"].is_in(items).all()
-    assert examples["query_id"].is_in(queries).all()
-    assert levels <= set(examples["level"])
 
 
 @LIBRARIES
@@ -105,12 +51,6 @@ def test_numbers_as_ids_through_split_mine_and_examples(market: Tables, library:
     assert in_polars(candidates).height > 500
     wanted = {"seed_positive", "easy_positive", "hard_negative", "random_negative"}
     check_examples(in_polars(examples), tables, wanted)
-
-
-def in_numbers(queries: Any, library: str) -> Any:
-    """Queries as they would be read back from a CSV file."""
-    frame = in_polars(queries).with_columns(pl.col("query_id").cast(pl.Int64))
-    return frame if library == "polars" else frame.to_pandas()
 
 
 def test_numbers_as_ids_mine_what_strings_mine(market: Tables) -> None:
@@ -363,6 +303,35 @@ def test_mine_keeps_to_the_queries_that_the_catalog_knows(
 def test_what_is_no_table_is_explained(market: Tables, items: Any) -> None:
     with pytest.raises(InputError, match="fix:"):
         trivium.mine(items, market.queries, **LEXICAL)
+
+
+@pytest.mark.slow
+def test_a_kept_judge_is_given_back_and_never_mixed_up(
+    market: Tables,
+    mined: tuple[pl.DataFrame, pl.DataFrame],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    queries, candidates = mined
+    few = candidates.filter(pl.col("query_id") == candidates["query_id"][0])
+
+    def annotate(**changed: Any) -> pl.DataFrame:
+        settings = {"model": MODEL, "epochs": 0.3, "pairs_per_query": 8, "max_length": 24}
+        judged: pl.DataFrame = trivium.annotate(
+            few,
+            market.items,
+            queries,
+            market.judgments,
+            folder=tmp_path / "judge",
+            **settings | changed,
+        )
+        return judged
+
+    labels = annotate()
+    monkeypatch.setattr("trivium.stages.annotate.fit", None)  # it must not fit again
+    assert annotate().equals(labels)
+    with pytest.raises(WorkspaceError, match=r"epochs: 0.3 -> 0.6"):
+        annotate(epochs=0.6)
 
 
 def test_train_refuses_the_folder_of_another_training(

@@ -28,7 +28,6 @@ from trivium.api.arguments import (
 from trivium.domain.judgments import consensus
 from trivium.domain.splits import with_parts, with_segments
 from trivium.foundation import tables
-from trivium.foundation.config import Config
 from trivium.foundation.console import say
 from trivium.foundation.errors import InputError, WorkspaceError
 from trivium.foundation.workspace import Plan, StageFolder, fingerprint_table
@@ -116,7 +115,8 @@ def annotate(
         queries: query_id, query, and part; without parts every judged query belongs to the seed.
         judgments: query_id, item_id, grade, and rater where a pair has several.
         seed: Seed of the judge's training.
-        folder: Keeps the fitted judge and its agreement with humans; forgotten when absent.
+        folder: Keeps the fitted judge and its agreement with humans, and gives it back when it
+            is called with the same judgments and settings; forgotten when absent.
         **settings: Settings of `[annotate]`, such as model and epochs; judge_query_text,
             judge_item_text and the segments' shares of `[data]`; lexical and dense of `[mine]`;
             the depths and the band of `[examples]`.
@@ -128,6 +128,7 @@ def annotate(
         InputError: If a table is faulty, a candidate names an unknown item or query, or there are
             too few judged queries.
         ConfigError: If a setting is faulty.
+        WorkspaceError: If the folder holds a judge of other judgments or settings.
     """
     from trivium.stages import annotate as stage
 
@@ -141,6 +142,14 @@ def annotate(
         )
         with_segment = with_segments(asked, config.data.head_share, config.data.torso_share)
         asked = with_parts(with_segment, graded["query_id"].unique(), everything, seed)
+    if folder:
+        read = {
+            "items": catalog.select("item_id", "judge_text"),
+            "queries": asked.select("query_id", "judge_text", "part"),
+            "judgments": graded,
+        }
+        model = config.annotate.model
+        _claim(Path(folder), "annotate", model, config.annotate.model_dump(mode="json"), seed, read)
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(folder) if folder else Path(scratch)
         labels = stage.annotate(pairs, catalog, asked, graded, config, place)
@@ -257,7 +266,13 @@ def train(
     )
     start = resolve_model(config.train.model or config.mine.model)
     read = {"examples": made, "items": catalog, "queries": asked, "judgments": grades}
-    _claim(Path(output), start, config, read)
+    used = {
+        **config.train.model_dump(mode="json"),
+        "cutoff": config.evaluate.cutoff,
+        "gain": config.evaluate.gain,
+        "complete": config.data.complete,
+    }
+    _claim(Path(output), "train", start, used, seed, read)
     trained = stage.train(
         made,
         catalog,
@@ -330,30 +345,29 @@ def simulate(
     return make(items=items, queries=queries, seed=seed, **options)
 
 
-def _claim(output: Path, start: str, config: Config, read: Mapping[str, pl.DataFrame]) -> None:
-    """Take a folder for a training, or go on with the same one."""
+def _claim(
+    place: Path,
+    stage: str,
+    model: str,
+    settings: Mapping[str, Any],
+    seed: int,
+    read: Mapping[str, pl.DataFrame],
+) -> None:
+    """Take a folder for a fit, or go on with the same one."""
+    tables_read = {name: fingerprint_table(table) for name, table in read.items()}
     plan = Plan(
-        "train",
-        settings={
-            **config.train.model_dump(mode="json"),
-            "cutoff": config.evaluate.cutoff,
-            "gain": config.evaluate.gain,
-            "complete": config.data.complete,
-            "seed": config.run.seed,
-        },
-        inputs={
-            "model": model_fingerprint(start),
-            **{name: fingerprint_table(table) for name, table in read.items()},
-        },
+        stage,
+        settings={**settings, "seed": seed},
+        inputs={"model": model_fingerprint(model), **tables_read},
     )
-    folder = StageFolder(output)
+    folder = StageFolder(place)
     state, why = folder.state(plan)
     if state == "stale":
         raise WorkspaceError.of(
-            str(output),
-            got=f"another training ({'; '.join(why)})",
-            expected="a new folder, or the one of the same training",
-            fix="name another output",
+            str(place),
+            got=f"another fit ({'; '.join(why)})",
+            expected="a new folder, or the one of the same fit",
+            fix="name another folder",
         )
     folder.begin(plan, overwrite=False)
 

@@ -92,19 +92,16 @@ def mine(job: Job, folder: StageFolder) -> Outcome:
 
 def annotate(job: Job, folder: StageFolder) -> Outcome:
     """Fit the judge and grade the candidates that some level could use."""
-    from trivium.stages.annotate import FittedJudge, fit
+    from trivium.stages.annotate import fit_once
 
-    fitted = FittedJudge.load(folder.path)
-    if fitted is None:
-        fitted = fit(
-            job.table("inputs", "judgments"),
-            job.table("inputs", "items"),
-            job.table("inputs", "queries"),
-            job.config.annotate,
-            seed=job.config.run.seed,
-            folder=folder.path,
-        )
-        fitted.save(folder.path)
+    fitted = fit_once(
+        job.table("inputs", "judgments"),
+        job.table("inputs", "items"),
+        job.table("inputs", "queries"),
+        job.config.annotate,
+        seed=job.config.run.seed,
+        folder=folder.path,
+    )
     shards = job.shards(job.table("mine", "queries"))
     work = AnnotateShards(job.workspace, job.config)
     counts = run_shards(job.executor, work, folder, "labels", shards)

@@ -131,14 +131,32 @@ def annotate(
         InputError: If there are too few judged queries, or one grade alone.
         DependencyError: If the judge's body cannot be loaded.
     """
-    fitted = fit(judgments, items, queries, config.annotate, seed=config.run.seed, folder=folder)
-    fitted.save(folder)
+    fitted = fit_once(
+        judgments, items, queries, config.annotate, seed=config.run.seed, folder=folder
+    )
     selection = select(candidates, config.annotate, config.examples, config.mine)
     labels = label(with_texts(selection.pairs, items, queries), fitted)
     agreed = fitted.agreement.measures.row(by_predicate=pl.col("measure") == "accuracy", named=True)
     say(f"labelled {len(labels)} of {len(candidates)} candidates")
     say(f"agreement with {agreed['pairs']} human grades: {agreed['value']:.1%}")
     return labels
+
+
+def fit_once(
+    judgments: pl.DataFrame,
+    items: pl.DataFrame,
+    queries: pl.DataFrame,
+    config: AnnotateConfig,
+    *,
+    seed: int,
+    folder: Path,
+) -> FittedJudge:
+    """Read the judge that an earlier run left in the folder, or `fit` it and save it there."""
+    fitted = FittedJudge.load(folder)
+    if fitted is None:
+        fitted = fit(judgments, items, queries, config, seed=seed, folder=folder)
+        fitted.save(folder)
+    return fitted
 
 
 def fit(
