@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trivium.domain.curriculum import (
+    MAX_HUMAN_REPEATS,
     PUBLISHED,
     known_relevant,
     positives_of,
@@ -130,6 +131,19 @@ def test_the_human_share_is_exact(share):
         taken = [pair for pair in pairs if pair in part]
         if taken:
             assert_in_turn(taken, part)
+
+
+def test_few_human_positives_are_not_repeated_without_end():
+    examples = make_examples(2)
+    human = examples.filter((pl.col("source") == "human") & (pl.col("grade") >= 3)).head(2)
+    few = pl.concat([human, examples.filter(pl.col("source") != "human")])
+    stage = stage_of(human_share=0.5, steps=10, batch=10, negatives=[])
+    rows = training_rows(few, stage, QUERIES, ITEMS, 4)
+    assert rows is not None
+    taken = Counter(pairs_of(rows))
+    assert len(pairs_of(rows)) == 100
+    for pair in human.select("query_id", "item_id").rows():
+        assert taken[pair] == MAX_HUMAN_REPEATS
 
 
 @pytest.mark.parametrize("source", ["human", "judge"])

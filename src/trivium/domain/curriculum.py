@@ -84,6 +84,10 @@ def stages_of(config: TrainConfig) -> list[StageConfig]:
     ]
 
 
+MAX_HUMAN_REPEATS = 4
+"""Times that a stage uses one human positive at most, where a share of them is stated; ours."""
+
+
 @dataclass(frozen=True)
 class Rows:
     """What a stage trains on, as positions in the lists of queries and items.
@@ -172,13 +176,18 @@ def _positions(
 def _mix(
     positives: pl.DataFrame, total: int, human_share: float | None, rng: np.random.Generator
 ) -> pl.DataFrame:
-    """Take `total` positives, in the stated mix of human and machine where there are both."""
+    """Take `total` positives, in the stated mix of human and machine where there are both.
+
+    A few human positives are not repeated without end to fill their share: machine positives
+    take the places that `MAX_HUMAN_REPEATS` leaves free.
+    """
     human = positives.filter(pl.col("source") == "human")
     machine = positives.filter(pl.col("source") != "human")
     if human_share is None or human.is_empty() or machine.is_empty():
         chosen = _cycle(positives, total, rng)
     else:
-        humans = round(total * human_share)
+        most = MAX_HUMAN_REPEATS * human.height if human_share < 1 else total
+        humans = min(round(total * human_share), most)
         chosen = pl.concat([_cycle(human, humans, rng), _cycle(machine, total - humans, rng)])
     return chosen[rng.permutation(total)]
 

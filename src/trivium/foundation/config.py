@@ -167,7 +167,9 @@ class StageConfig(Section):
     negatives: list[str] = Field([], description="levels that give negatives")
     min_grade: int = Field(3, ge=0, le=4, description="lowest grade of a positive")
     min_p_relevant: Share = Field(0.0, description="floor of P(grade >= 3) for machine positives")
-    human_share: Share | None = Field(None, description="share of human positives; null = as found")
+    human_share: Share | None = Field(
+        None, description="share of human positives, each used 4 times at most; null = as found"
+    )
     steps: Positive = Field(200, description="steps before train.scale")
     batch: Positive = Field(64, description="rows in a step")
     learning_rate: float = Field(3e-5, gt=0, description="peak of the learning rate")
