@@ -194,8 +194,8 @@ def test_unknown_ids_are_named(
             "candidates: column 'item_id'",
         ]
         assert [fault.got for fault in error.faults] == [
-            "1 unknown id(s): nobody",
-            "1 unknown id(s): nothing",
+            "1 row(s) with unknown ids such as 'nobody'",
+            "1 row(s) with unknown ids such as 'nothing'",
         ]
     (fault,) = training.value.faults
     assert fault.where == "examples: column 'item_id'"

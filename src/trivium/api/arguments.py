@@ -11,7 +11,7 @@ import polars as pl
 from trivium.foundation import tables
 from trivium.foundation.config import Config, parse_config
 from trivium.foundation.errors import ConfigError, Fault, InputError
-from trivium.stages.inputs import with_texts
+from trivium.stages.inputs import check_ids, with_texts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -105,23 +105,9 @@ def check_known(
     """Return the pairs, all of whose ids must be those of items and queries.
 
     Raises:
-        InputError: If some are not, with up to five of them.
+        InputError: If some are not.
     """
-    faults = []
-    for column, table in (("query_id", queries), ("item_id", items)):
-        strange = pairs.join(table, on=column, how="anti")[column].unique().sort()
-        if len(strange):
-            faults.append(
-                Fault(
-                    f"{name}: column '{column}'",
-                    got=f"{len(strange)} unknown id(s): {', '.join(strange.head(5))}",
-                    expected=f"ids of the {'queries' if table is queries else 'items'}",
-                    fix="pass the tables that these rows were made from, or drop the rows",
-                )
-            )
-    if faults:
-        raise InputError(*faults)
-    return pairs
+    return check_ids(name, {name: pairs, "items": items, "queries": queries})
 
 
 def candidates_table(frame: Frame) -> pl.DataFrame:

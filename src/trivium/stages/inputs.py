@@ -142,7 +142,7 @@ def _unfit(
 ) -> list[TriviumError]:
     """What is wrong between the tables that could be read, and with the texts of sound ones."""
     steps: dict[str, Callable[[], pl.DataFrame]] = {
-        name: partial(_check_ids, name, read) for name in ("judgments", "qrels") if name in read
+        name: partial(check_ids, name, read) for name in ("judgments", "qrels") if name in read
     }
     for name, column, side in (("items", "title", "item"), ("queries", "query", "query")):
         if name in sound:
@@ -163,8 +163,17 @@ def _check_texts(table: pl.DataFrame, name: str, column: str) -> pl.DataFrame:
     return table
 
 
-def _check_ids(name: str, read: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
-    """Look for ids that no row of the other tables has, where both sides have the column."""
+def check_ids(name: str, read: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
+    """Return a table of pairs, all of whose ids must be those of the tables of queries and items.
+
+    Args:
+        name: Which of `read` it is.
+        read: Tables by name, `queries` and `items` among them; a column that either side lacks is
+            for other checks to report.
+
+    Raises:
+        InputError: If some ids are unknown.
+    """
     judgments, faults = read[name], []
     for column, other in (("query_id", "queries"), ("item_id", "items")):
         if other not in read or any(column not in read[table].columns for table in (name, other)):
