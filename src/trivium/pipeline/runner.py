@@ -225,7 +225,7 @@ def _run_stage(job: Job, plan: Plan, source: Source | None, *, overwrite: bool) 
     state, why = folder.state(plan)
     if state == "done" and not overwrite:
         _record(job, source)
-        say(f"{plan.stage}: done already")
+        say(f"{plan.stage}: done already -> {folder.path}")
         return
     say(f"{plan.stage}: {_because(state, why, overwrite=overwrite)}")
     started = time.monotonic()
