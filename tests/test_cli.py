@@ -159,7 +159,7 @@ def test_the_first_stage_writes_its_tables_and_says_so(shop, inputs):
 def test_a_rerun_does_nothing(shop, inputs):
     inputs()
     before = shop.results()
-    assert inputs().err == "inputs: done already\n"
+    assert inputs().err == f"inputs: done already -> {shop.run / 'inputs'}\n"
     assert shop.results() == before
 
 
@@ -211,8 +211,9 @@ def test_an_unfinished_stage_carries_on(shop, inputs):
     }
 
 
-def test_quiet_says_nothing(inputs):
-    assert (inputs("--quiet").err, inputs().err) == ("", "inputs: done already\n")
+def test_quiet_says_nothing(shop, inputs):
+    done = f"inputs: done already -> {shop.run / 'inputs'}\n"
+    assert (inputs("--quiet").err, inputs().err) == ("", done)
 
 
 def test_two_runs_of_the_same_inputs_are_the_same(shop, cli):
