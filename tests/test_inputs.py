@@ -190,3 +190,15 @@ def test_the_stage_writes_what_the_function_gives(market, tmp_path, cli):
     assert training.join(held_out, on="words", how="semi").is_empty()
     assert training.height > 50
     assert held_out.height > 40
+
+
+def test_qrels_of_their_own_are_for_validation_and_test_alone():
+    ids = [f"q{n:02}" for n in range(60)]
+    queries = pl.DataFrame({"query_id": ids, "query": [f"thing {n}" for n in range(60)]})
+    grades = pl.DataFrame({"query_id": ids}).with_columns(item_id=pl.lit("7"), grade=pl.lit(4))
+    shares = {"seed": 0.5, "train": 0.2, "validation": 0.1, "test": 0.2}
+    made = prepared(queries=queries, judgments=grades[:40], qrels=grades[40:], split=shares)
+    parts = {part: set(rows["query_id"]) for (part,), rows in made.queries.group_by("part")}
+    assert parts["validation"] | parts["test"] == set(ids[40:])
+    teaching = ("seed", "calibration", "agreement", "train")
+    assert set().union(*(parts[part] for part in teaching)) == set(ids[:40])

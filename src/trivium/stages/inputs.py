@@ -91,9 +91,14 @@ def prepare(raw: RawTables, config: Config) -> Inputs:
 def _made(raw: RawTables, config: Config) -> Inputs:
     judgments = consensus(raw.judgments)
     qrels = consensus(raw.qrels) if raw.qrels.height else judgments
-    judged = pl.concat([judgments["query_id"], qrels["query_id"]]).unique()
     queries = with_segments(raw.queries, config.data.head_share, config.data.torso_share)
-    queries = with_parts(queries, judged, config.split, config.run.seed)
+    queries = with_parts(
+        queries,
+        judgments["query_id"].unique(),
+        config.split,
+        config.run.seed,
+        qrels["query_id"].unique(),
+    )
     leaks = queries["part"].null_count()
     queries = with_texts(queries.filter(pl.col("part").is_not_null()), config.data, "query")
     names = ["query_id", "query", "text", "judge_text", "frequency", "segment", "part"]
