@@ -10,6 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from trivium.foundation.config import StageConfig, TrainConfig
+from trivium.foundation.tables import RELEVANT
 
 PUBLISHED = (
     StageConfig(
@@ -132,16 +133,14 @@ def training_rows(
         seed: Seed of the order.
 
     Returns:
-        The rows, or None if the stage finds no positive, or no negative though it asks for some
-        (BCE and triplet always do).
+        The rows, or None if the stage finds no positive, or no negative though it asks for some.
     """
     rng = np.random.default_rng([seed, len(stage.name), *stage.name.encode()])
     positives = _positions(positives_of(examples, stage), query_ids, item_ids)
     negatives = _positions(
         examples.filter(pl.col("level").is_in(stage.negatives)), query_ids, item_ids
     )
-    needs_negatives = bool(stage.negatives) or stage.loss != "mnr"
-    if positives.is_empty() or (needs_negatives and negatives.is_empty()):
+    if positives.is_empty() or (stage.negatives and negatives.is_empty()):
         return None
     total = stage.steps * stage.batch
     if stage.loss == "bce":
@@ -159,7 +158,7 @@ def known_relevant(
     examples: pl.DataFrame, query_ids: Sequence[str], item_ids: Sequence[str]
 ) -> NDArray[np.int64]:
     """Pairs that must never serve as negatives: sorted query position * items + item position."""
-    pairs = _positions(examples.filter(pl.col("grade") >= 3), query_ids, item_ids)
+    pairs = _positions(examples.filter(pl.col("grade") >= RELEVANT), query_ids, item_ids)
     codes = pairs["query"].to_numpy() * len(item_ids) + pairs["item"].to_numpy()
     return np.unique(codes)
 

@@ -20,11 +20,16 @@ import polars as pl
 
 from trivium.domain.sampling import draw_positions, hash_strings
 from trivium.foundation.config import ExamplesConfig, MineConfig
-from trivium.foundation.tables import EXAMPLES, POSITIVE_LEVELS, channels_of
+from trivium.foundation.tables import (
+    EXAMPLES,
+    IRRELEVANT,
+    POSITIVE_LEVELS,
+    RELEVANT,
+    channels_of,
+)
 
 STRATA = ("easy_positive", "hard_positive", "hard_negative", "token_similar")
 
-_RELEVANT, _IRRELEVANT = 3, 1
 _WHY_NOT = ("grade 2", "no level's rule holds", "below the confidence floor")
 _COLUMNS = list(EXAMPLES.columns)
 _BY_QUERY = ["query_id", "level", "item_id"]
@@ -75,15 +80,15 @@ def machine_levels(
 def seed_levels(judgments: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
     """Turn human grades into seed positives and seed negatives; grade 2 is left out."""
     level = (
-        pl.when(pl.col("grade") >= _RELEVANT)
+        pl.when(pl.col("grade") >= RELEVANT)
         .then(pl.lit("seed_positive"))
-        .when(pl.col("grade") <= _IRRELEVANT)
+        .when(pl.col("grade") <= IRRELEVANT)
         .then(pl.lit("seed_negative"))
     )
     made = judgments.with_columns(
         level.alias("level"),
-        (pl.col("grade") >= _RELEVANT).cast(pl.Float32).alias("p_relevant"),
-        (pl.col("grade") <= _IRRELEVANT).cast(pl.Float32).alias("p_irrelevant"),
+        (pl.col("grade") >= RELEVANT).cast(pl.Float32).alias("p_relevant"),
+        (pl.col("grade") <= IRRELEVANT).cast(pl.Float32).alias("p_irrelevant"),
         pl.lit("human").alias("source"),
         pl.format("human grade {}", pl.col("grade")).alias("reason"),
     )
@@ -157,7 +162,7 @@ def _level(channels: Sequence[str], config: ExamplesConfig, mine: MineConfig) ->
         }
     )
     grade = pl.col("grade")
-    return pl.when(grade >= _RELEVANT).then(positive).when(grade <= _IRRELEVANT).then(negative)
+    return pl.when(grade >= RELEVANT).then(positive).when(grade <= IRRELEVANT).then(negative)
 
 
 def _rules(
@@ -188,11 +193,11 @@ def _first(rules: Mapping[str, pl.Expr]) -> pl.Expr:
 
 
 def _why_not(config: ExamplesConfig) -> pl.Expr:
-    relevant = pl.col("grade") >= _RELEVANT
+    relevant = pl.col("grade") >= RELEVANT
     floors = (pl.lit(config.min_p_relevant), pl.lit(config.min_p_irrelevant))
     floor = pl.when(relevant).then(floors[0]).otherwise(floors[1]).cast(pl.Float32)
     return (
-        pl.when(pl.col("grade").is_between(_IRRELEVANT, _RELEVANT, closed="none"))
+        pl.when(pl.col("grade").is_between(IRRELEVANT, RELEVANT, closed="none"))
         .then(pl.lit(_WHY_NOT[0]))
         .when(pl.col("level").is_null())
         .then(pl.lit(_WHY_NOT[1]))
@@ -211,7 +216,7 @@ def _reason(channels: Sequence[str]) -> pl.Expr:
         for channel in channels
     ]
     places = pl.concat_str(ranks, separator=", ")
-    sure = _sureness(pl.col("grade") >= _RELEVANT).cast(pl.Float64).round(2)
+    sure = _sureness(pl.col("grade") >= RELEVANT).cast(pl.Float64).round(2)
     return pl.format(
         "grade {} ({}); ranks: {}; tf-idf {}",
         pl.col("grade"),

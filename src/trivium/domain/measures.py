@@ -29,10 +29,8 @@ from typing import Any, Literal
 
 import polars as pl
 
-from trivium.foundation.tables import GRADES
+from trivium.foundation.tables import GRADES, IRRELEVANT, RELEVANT
 
-RELEVANT = 3
-BAD = 1
 Gain = Literal["exponential", "linear"]
 
 
@@ -177,7 +175,7 @@ def _shares(ranked: pl.DataFrame, qrels: pl.DataFrame, cutoff: int) -> pl.DataFr
     grade = pl.col("grade")
     shares = {
         f"embarrassing@{cutoff}": (grade == 0).fill_null(value=False),
-        f"bad@{cutoff}": (grade <= BAD).fill_null(value=False),
+        f"bad@{cutoff}": (grade <= IRRELEVANT).fill_null(value=False),
         f"unjudged@{cutoff}": grade.is_null(),
     }
     top = ranked.filter(pl.col("rank") <= cutoff).group_by("query_id")

@@ -12,6 +12,9 @@ from trivium.foundation.errors import Fault, InputError
 
 GRADES = (0, 1, 2, 3, 4)
 GRADE_NAMES = ("embarrassing", "bad", "fair", "good", "excellent")
+RELEVANT, IRRELEVANT = 3, 1
+"""Lowest grade that is relevant, highest that is irrelevant; grade 2 is neither."""
+
 SEGMENTS = ("head", "torso", "tail")
 PARTS = ("seed", "calibration", "agreement", "train", "validation", "test")
 POSITIVE_LEVELS = ("seed_positive", "easy_positive", "hard_positive")

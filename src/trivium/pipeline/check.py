@@ -15,6 +15,7 @@ from trivium.foundation.errors import (
     TriviumError,
     combined,
 )
+from trivium.foundation.tables import RELEVANT
 from trivium.pipeline.plans import STAGES
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 _PARTS = {"mine": "train", "train": "validation", "evaluate": "test"}
 _MEASURED = ("validation", "test")
-_RELEVANT = 3
 _MODEL_FILES = ("config.json", "modules.json")
 
 
@@ -118,7 +118,7 @@ def _check_part(made: Inputs, stage: str, part: str) -> None:
             expected=f"at least one, {expected}",
             fix=f"give more queries, or {fix}",
         )
-    if part in _MEASURED and not (grades >= _RELEVANT).any():
+    if part in _MEASURED and not (grades >= RELEVANT).any():
         raise InputError.of(
             f"grades of the part '{part}'",
             got=f"{len(grades)} of {queries.height} queries, none of them 3 or 4",

@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 
 from trivium.foundation.config import Config
+from trivium.foundation.tables import IRRELEVANT, RELEVANT
 from trivium.foundation.workspace import Workspace
 from trivium.pipeline.plans import STAGES
 from trivium.stages.report import ReportData
@@ -89,8 +90,8 @@ def _levels(workspace: Workspace, *, complete: bool) -> tuple[pl.DataFrame, pl.D
     checked = _graded_by_humans(examples, read("judgments"), read("qrels"), complete=complete)
     right = (
         pl.when(pl.col("level").str.ends_with("positive"))
-        .then(pl.col("_human") >= 3)
-        .otherwise(pl.col("_human") <= 1)
+        .then(pl.col("_human") >= RELEVANT)
+        .otherwise(pl.col("_human") <= IRRELEVANT)
     )
     precision = checked.group_by("level").agg(
         right.mean().alias("precision"), pl.len().cast(pl.Int64).alias("precision_pairs")

@@ -135,13 +135,20 @@ def _table(
         {
             "item_id": "sim-i" + number.str.zfill(width),
             "title": render_titles(codes, vocabulary, rng),
-            "brand": texts(vocabulary.brands, codes.brand),
-            "product_type": texts([kind.name for kind in PRODUCT_TYPES], codes.kind),
-            "colour": texts(vocabulary.colours, codes.colour),
-            "material": texts(vocabulary.materials, codes.material),
-            "size": texts(vocabulary.sizes, codes.size),
-            "pack": texts(vocabulary.packs, codes.pack),
-            "model_number": model_numbers(codes.series, codes.variant),
-            "compatible_with": texts(vocabulary.devices, codes.device),
+            **fields(codes, vocabulary),
         }
     )
+
+
+def fields(codes: Codes, vocabulary: Vocabulary) -> dict[str, pl.Series]:
+    """What codes mean, in words: a column for each field; null where a code says nothing."""
+    return {
+        "brand": texts(vocabulary.brands, codes.brand),
+        "product_type": texts([kind.name for kind in PRODUCT_TYPES], codes.kind),
+        "colour": texts(vocabulary.colours, codes.colour),
+        "material": texts(vocabulary.materials, codes.material),
+        "size": texts(vocabulary.sizes, codes.size),
+        "pack": texts(vocabulary.packs, codes.pack),
+        "model_number": model_numbers(codes.series, codes.variant),
+        "compatible_with": texts(vocabulary.devices, codes.device),
+    }

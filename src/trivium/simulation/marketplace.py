@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 
 from trivium.foundation import tables
 from trivium.foundation.errors import ConfigError, Fault
-from trivium.simulation.catalog import Catalog, make_catalog
+from trivium.simulation.catalog import Catalog, fields, make_catalog
 from trivium.simulation.grading import Grades, grade_pairs, true_grades, type_blocks
-from trivium.simulation.models import MAX_ITEMS, model_numbers
+from trivium.simulation.models import MAX_ITEMS
 from trivium.simulation.pools import LEXICAL, index_words, make_pool
 from trivium.simulation.queries import Queries, make_queries
 from trivium.simulation.raters import HUMAN_CONFUSION, check_confusion, draw_grades
-from trivium.simulation.titles import texts
 from trivium.simulation.traffic import choose_judged, segments, zipf_frequencies
 from trivium.simulation.vocabulary import PRODUCT_TYPES, Ints
 
@@ -248,21 +247,8 @@ def _query_ids(count: int) -> pl.Series:
 
 
 def _intents(asked: Queries, catalog: Catalog, ids: pl.Series) -> pl.DataFrame:
-    codes, vocabulary = asked.intents, catalog.vocabulary
-    return pl.DataFrame(
-        {
-            "query_id": ids,
-            "kind": asked.kinds,
-            "product_type": texts([kind.name for kind in PRODUCT_TYPES], codes.kind),
-            "brand": texts(vocabulary.brands, codes.brand),
-            "colour": texts(vocabulary.colours, codes.colour),
-            "material": texts(vocabulary.materials, codes.material),
-            "size": texts(vocabulary.sizes, codes.size),
-            "pack": texts(vocabulary.packs, codes.pack),
-            "model_number": model_numbers(codes.series, codes.variant),
-            "compatible_with": texts(vocabulary.devices, codes.device),
-        }
-    )
+    wanted = fields(asked.intents, catalog.vocabulary)
+    return pl.DataFrame({"query_id": ids, "kind": asked.kinds, **wanted})
 
 
 def _synonym_lines(share: float, rng: np.random.Generator) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from typing import Any
 import polars as pl
 
 from trivium.domain import significance
-from trivium.domain.measures import RELEVANT, left_out, measure, measure_names
+from trivium.domain.measures import left_out, measure, measure_names
 from trivium.foundation import tables
 from trivium.foundation.config import DataConfig, EvaluateConfig, MineConfig
 from trivium.foundation.console import say
@@ -308,11 +308,11 @@ def _usable(qrels: pl.DataFrame, queries: pl.DataFrame) -> pl.DataFrame:
             expected="grades of the test queries",
             fix="check that both tables use the same query ids",
         )
-    if not (shared["grade"] >= RELEVANT).any():
+    if not (shared["grade"] >= tables.RELEVANT).any():
         raise InputError.of(
             "qrels: column 'grade'",
-            got=f"{len(shared)} grades on the test queries, all below {RELEVANT}",
-            expected=f"some grade of {RELEVANT} or {tables.GRADES[-1]}, which mean relevant",
+            got=f"{len(shared)} grades on the test queries, all below {tables.RELEVANT}",
+            expected=f"some grade of {tables.RELEVANT} or {tables.GRADES[-1]}, which mean relevant",
             fix="map the relevant grades to 3 and 4 before the table is read",
         )
     return shared
@@ -346,7 +346,7 @@ def _say_left_out(qrels: pl.DataFrame, queries: pl.DataFrame, items: pl.DataFram
     say(
         f"  {len(queries) - counts['unjudged']} of {len(queries)} queries have grades; nDCG leaves "
         f"out {counts['no gain']} (every grade 0), recall {counts['no relevant item']} (no grade "
-        f"of {RELEVANT} or more)"
+        f"of {tables.RELEVANT} or more)"
     )
     absent = len(_usable(qrels, queries).join(items, on="item_id", how="anti"))
     if absent:

@@ -21,6 +21,7 @@ from trivium.domain.measures import measure
 from trivium.foundation.config import EvaluateConfig, StageConfig, TrainConfig
 from trivium.foundation.console import say
 from trivium.foundation.errors import InputError
+from trivium.foundation.tables import RELEVANT
 from trivium.foundation.workspace import read_json, write_json, write_table
 
 
@@ -94,7 +95,7 @@ def validation_set(
     """
     queries = queries.filter(pl.col("part") == "validation").select("query_id", "text")
     qrels = qrels.join(queries.select("query_id"), on="query_id", how="semi")
-    if not (qrels["grade"] >= 3).any():
+    if not (qrels["grade"] >= RELEVANT).any():
         raise InputError.of(
             "validation queries",
             got=f"{queries.height} queries without any item of grade 3 or 4",
