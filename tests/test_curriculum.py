@@ -16,8 +16,8 @@ from trivium.domain.curriculum import (
     stages_of,
     training_rows,
 )
-from trivium.foundation.config import StageConfig, TrainConfig
 from trivium.foundation.tables import EXAMPLES, LEVELS, POSITIVE_LEVELS, empty
+from trivium.foundation.train_config import StageConfig, TrainConfig
 
 QUERIES = [f"q{k:02}" for k in range(12)]
 ITEMS = [f"i{k:02}" for k in range(40)]

@@ -37,7 +37,8 @@ JUDGMENTS = pl.DataFrame(
         "rater": ["a", "a", "a", "b", "a"],
     }
 )
-ALL_TEST = {"seed": 0, "train": 0, "validation": 0, "test": 1, "calibration": 0, "agreement": 0}
+NOTHING_HELD = {"calibration": 0, "tuning": 0, "agreement": 0}
+ALL_TEST = {"seed": 0, "train": 0, "validation": 0, "test": 1, **NOTHING_HELD}
 
 
 def config(**sections):
@@ -200,5 +201,5 @@ def test_qrels_of_their_own_are_for_validation_and_test_alone():
     made = prepared(queries=queries, judgments=grades[:40], qrels=grades[40:], split=shares)
     parts = {part: set(rows["query_id"]) for (part,), rows in made.queries.group_by("part")}
     assert parts["validation"] | parts["test"] == set(ids[40:])
-    teaching = ("seed", "calibration", "agreement", "train")
+    teaching = ("seed", "calibration", "tuning", "agreement", "train")
     assert set().union(*(parts[part] for part in teaching)) == set(ids[:40])

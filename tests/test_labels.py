@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trivium.domain.cascade import VOTE
 from trivium.domain.judgments import consensus
 from trivium.domain.labels import settled
 from trivium.foundation.tables import PROBABILITIES, labels_schema, validate
@@ -22,7 +23,9 @@ def labels_of(judges: tuple[str, ...], rows: int, seed: int) -> pl.DataFrame:
         "grade": rng.integers(0, 5, rows),
         "confidence": rng.random(rows, dtype=np.float32),
         "judge": [judges[k] for k in settling],
+        "settled": ["accepted"] * rows,
         "tokens": rng.integers(5, 40, rows),
+        "cost_usd": rng.random(rows),
     }
     for number, judge in enumerate(judges):  # a judge after the settling one was not asked
         asked = rng.dirichlet(np.ones(5), rows).astype(np.float32)
@@ -43,6 +46,20 @@ def test_the_settling_judge_has_the_word(judges):
         assert {row[c] == label[c] for c in ("query_id", "item_id", "grade")} == {True}
         assert row["p_relevant"] == p[3] + p[4]
         assert row["p_irrelevant"] == p[0] + p[1]
+
+
+def test_judges_that_voted_share_the_word():
+    rows = [[0.1, 0.2, 0.3, 0.2, 0.2], [0.5, 0.1, 0.0, 0.1, 0.3], [0.0, 0.0, 0.0, 0.0, 1.0]]
+    labels = labels_of(("a", "b", "c"), rows=2, seed=5).with_columns(
+        judge=pl.lit(VOTE),
+        p_a=pl.Series([rows[0], rows[0]], dtype=PROBABILITIES),
+        p_b=pl.Series([rows[1], None], dtype=PROBABILITIES),
+        p_c=pl.Series([rows[2], rows[2]], dtype=PROBABILITIES),
+    )
+    got = settled(labels)
+    assert got["p_relevant"].to_list() == pytest.approx([(0.4 + 0.4 + 1.0) / 3, (0.4 + 1.0) / 2])
+    assert got["p_irrelevant"].to_list() == pytest.approx([(0.3 + 0.6 + 0.0) / 3, 0.3 / 2])
+    assert got.schema["p_relevant"] == got.schema["p_irrelevant"] == pl.Float32
 
 
 def test_no_labels_settle_to_nothing():

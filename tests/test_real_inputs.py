@@ -35,7 +35,7 @@ def words(queries: pl.DataFrame) -> set[str]:
 
 def test_no_two_parts_share_words(inputs: Inputs) -> None:
     seen: dict[str, str] = {}
-    for part in ("train", "seed", "calibration", "agreement", "validation", "test"):
+    for part in ("train", "seed", "calibration", "tuning", "agreement", "validation", "test"):
         queries = inputs.queries.filter(pl.col("part") == part)
         assert queries.height > 0, part
         for text in words(queries):

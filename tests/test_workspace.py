@@ -75,8 +75,11 @@ def test_changes_are_told_in_words():
     assert now.changes_since(json.loads(json.dumps(now.as_dict()))) == []
 
 
+BODY = [{"kind": "cross_encoder", "model": "some/body"}]
+
+
 def plans_of(**sections):
-    return Planner(parse_config({"annotate": {"model": "some/body"}, **sections})).plans
+    return Planner(parse_config({"annotate": {"judges": BODY}} | sections)).plans
 
 
 def changed_stages(**sections):
@@ -91,7 +94,10 @@ def changed_stages(**sections):
         ({"split": {"seed": 0.4, "train": 0.3}}, "inputs"),
         ({"run": {"seed": 1}}, "inputs"),
         ({"mine": {"depth": 7}}, "mine"),
-        ({"annotate": {"epochs": 7}}, "annotate"),
+        ({"annotate": {"judges": [BODY[0] | {"epochs": 7}]}}, "judges"),
+        ({"annotate": {"background": 0.7, "judges": BODY}}, "judges"),
+        ({"annotate": {"risk": 0.2, "judges": BODY}}, "annotate"),
+        ({"annotate": {"judges": [BODY[0] | {"usd_per_hour": 7}]}}, "annotate"),
         ({"examples": {"random_negatives": 7}}, "examples"),
         ({"train": {"scale": 7}}, "train"),
         ({"evaluate": {"resamples": 7}}, "evaluate"),
@@ -110,6 +116,8 @@ def test_a_changed_setting_makes_its_stage_and_those_after_it_stale(sections, fi
 
 def test_settings_of_the_machine_change_nothing():
     assert changed_stages(run={"workers": 8}) == []
+    stored = {"judges": BODY, "store": "labels.sqlite", "max_budget": 7.0}
+    assert changed_stages(annotate=stored) == []
 
 
 def test_a_changed_file_or_model_changes_the_plan(tmp_path):
@@ -280,19 +288,19 @@ def test_a_damaged_file_is_named(tmp_path, name, damage):
 
 
 def test_status_tells_each_stage(tmp_path):
-    config = parse_config({"annotate": {"model": "some/body"}})
+    config = parse_config({"annotate": {"judges": BODY}})
     plans = Planner(config).plans
     workspace = Workspace(tmp_path)
     finished(workspace.stage("inputs"), plans["inputs"])
     finished(workspace.stage("mine"), OTHER)
-    workspace.stage("annotate").begin(plans["annotate"], overwrite=False)
+    workspace.stage("judges").begin(plans["judges"], overwrite=False)
     rows = {row.stage: row for row in status(workspace, config)}
     assert list(rows) == list(STAGES)
     assert [rows[stage].state for stage in STAGES[:4]] == ["done", "stale", "unfinished", "missing"]
     assert rows["inputs"].manifest["rows"] == {"candidates": 3}
     assert "mine.depth: 50 -> 500" in rows["mine"].why
     assert "stage inputs changed" in rows["mine"].why
-    assert (rows["annotate"].why, rows["annotate"].manifest) == ([], None)
+    assert (rows["judges"].why, rows["judges"].manifest) == ([], None)
 
 
 # Holding the folder

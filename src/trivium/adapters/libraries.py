@@ -16,4 +16,6 @@ def quieten() -> None:
     os.environ.setdefault("TQDM_DISABLE", "1")
     for library in ("sentence_transformers", "transformers", "huggingface_hub"):
         logging.getLogger(library).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module=r"(torch|transformers|sentence_transformers)(\..*)?")
+    warnings.filterwarnings(
+        "ignore", module=r"(torch|transformers|sentence_transformers|peft)(\..*)?"
+    )

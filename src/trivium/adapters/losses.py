@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trivium.foundation.config import StageConfig
+from trivium.foundation.train_config import StageConfig
 
 Features = Iterable[dict[str, Tensor]]
 

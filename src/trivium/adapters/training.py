@@ -28,7 +28,7 @@ from trivium.adapters.checkpoints import last_checkpoint, sealing_callback
 from trivium.adapters.losses import make_loss
 from trivium.adapters.progress import training_progress
 from trivium.domain.curriculum import Rows
-from trivium.foundation.config import StageConfig, TrainConfig
+from trivium.foundation.train_config import StageConfig, TrainConfig
 
 Validate = Callable[[Any], float]
 

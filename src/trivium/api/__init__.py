@@ -7,7 +7,6 @@ keeps its default.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from trivium.adapters.models import model_fingerprint
+from trivium.api.annotation import annotate as annotate
 from trivium.api.arguments import (
     Frame,
     as_given,
@@ -95,65 +95,6 @@ def mine(items: Frame, queries: Frame, *, seed: int = 0, **settings: Any) -> Fra
         shard=config.run.shard,
     )
     return as_given(queries, mined)
-
-
-def annotate(
-    candidates: Frame,
-    items: Frame,
-    queries: Frame,
-    judgments: Frame,
-    *,
-    seed: int = 0,
-    folder: Path | str | None = None,
-    **settings: Any,
-) -> Frame:
-    """Fit a judge on human grades and grade the candidates that some level could use.
-
-    Args:
-        candidates: From `mine`.
-        items: item_id, title and any further fields.
-        queries: query_id, query, and part; without parts every judged query belongs to the seed.
-        judgments: query_id, item_id, grade, and rater where a pair has several.
-        seed: Seed of the judge's training.
-        folder: Keeps the fitted judge and its agreement with humans, and gives it back when it
-            is called with the same judgments and settings; forgotten when absent.
-        **settings: Settings of `[annotate]`, such as model and epochs; judge_query_text,
-            judge_item_text and the segments' shares of `[data]`; lexical and dense of `[mine]`;
-            the depths and the band of `[examples]`.
-
-    Returns:
-        Labels: query_id, item_id, grade, confidence, judge, tokens, p_cross_encoder.
-
-    Raises:
-        InputError: If a table is faulty, a candidate names an unknown item or query, or there are
-            too few judged queries.
-        ConfigError: If a setting is faulty.
-        WorkspaceError: If the folder holds a judge of other judgments or settings.
-    """
-    from trivium.stages import annotate as stage
-
-    config = configure("annotate", seed, settings)
-    catalog, asked = with_model_texts(items, queries, config)
-    pairs = check_known(candidates_table(candidates), "candidates", catalog, asked)
-    graded = tables.validate(as_polars(judgments), tables.JUDGMENTS)
-    if "part" not in asked.columns:
-        everything = config.split.model_copy(
-            update={"seed": 1.0, "train": 0.0, "validation": 0.0, "test": 0.0}
-        )
-        with_segment = with_segments(asked, config.data.head_share, config.data.torso_share)
-        asked = with_parts(with_segment, graded["query_id"].unique(), everything, seed)
-    if folder:
-        read = {
-            "items": catalog.select("item_id", "judge_text"),
-            "queries": asked.select("query_id", "judge_text", "part"),
-            "judgments": graded,
-        }
-        model = config.annotate.model
-        _claim(Path(folder), "annotate", model, config.annotate.model_dump(mode="json"), seed, read)
-    with tempfile.TemporaryDirectory() as scratch:
-        place = Path(folder) if folder else Path(scratch)
-        labels = stage.annotate(pairs, catalog, asked, graded, config, place)
-    return as_given(candidates, labels)
 
 
 def build_examples(

@@ -11,7 +11,7 @@ import polars as pl
 from trivium.foundation import tables
 from trivium.foundation.config import Config, parse_config
 from trivium.foundation.errors import ConfigError, Fault, InputError
-from trivium.stages.inputs import check_ids, with_texts
+from trivium.stages.inputs.checks import check_ids, with_texts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +29,10 @@ _DEPTHS = ("examples.hard_positive_depth", "examples.hard_negative_depth")
 _READS: Mapping[str, tuple[str, ...]] = {
     "split": ("split", *_SEGMENTS),
     "mine": ("mine", *_TEXTS, "data.synonyms", *_BAND, "examples.max_negatives"),
-    "annotate": ("annotate", *_JUDGE_TEXTS, *_SEGMENTS, *_ROLES, *_BAND, *_DEPTHS),
+    "annotate": (
+        *("annotate", *_TEXTS, *_JUDGE_TEXTS, *_SEGMENTS),
+        *("mine.model", *_ROLES, *_BAND, *_DEPTHS),
+    ),
     "build_examples": ("examples", *_ROLES),
     "train": ("train", *_TEXTS, "data.complete", "evaluate.cutoff", "evaluate.gain"),
     "evaluate": (

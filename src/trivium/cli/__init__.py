@@ -8,7 +8,7 @@ import sys
 
 def main() -> None:
     """Run the command line; errors that are the user's to mend end in a message, not a trace."""
-    from trivium.cli.app import app
+    from trivium.cli.commands import app
     from trivium.foundation.errors import TriviumError, WorkspaceError
 
     debug = "--debug" in sys.argv or bool(os.environ.get("TRIVIUM_DEBUG"))

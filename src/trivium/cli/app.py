@@ -115,7 +115,10 @@ def simulate(
 def init(
     items: Annotated[list[Path], typer.Option(help="Catalog: item_id, title, further fields.")],
     queries: Annotated[list[Path], typer.Option(help="Queries: query_id, query, frequency.")],
-    judgments: Annotated[list[Path], typer.Option(help="Human grades: query_id, item_id, grade.")],
+    judgments: Annotated[
+        Optional[list[Path]],  # noqa: UP045
+        typer.Option(help="Human grades: query_id, item_id, grade. None yet: see `trivium seed`."),
+    ] = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Where to write.")
     ] = DEFAULT_CONFIG,
@@ -124,14 +127,16 @@ def init(
 ) -> None:
     """Write a commented trivium.toml for your files.
 
-    It names the default models, `mine.model` (the tower in production) and `annotate.model` (the
-    body of the judge): replace them by your own.
+    It names the default models, `mine.model` (the tower in production) and those of the judges:
+    replace them by your own. Without human grades mine first, and let `trivium seed` pick the pairs
+    to rate.
     """
     from trivium.cli.templates import user_config
     from trivium.foundation.console import say
     from trivium.foundation.errors import Fault, InputError, WorkspaceError
 
-    absent = [path for path in (*items, *queries, *judgments) if not path.is_file()]
+    graded = judgments or []
+    absent = [path for path in (*items, *queries, *graded) if not path.is_file()]
     if absent:
         raise InputError(
             *(
@@ -146,10 +151,11 @@ def init(
             expected="a new file",
             fix="name another with --output, or pass --overwrite",
         )
-    text = user_config(items, queries, judgments, output.parent)
+    text = user_config(items, queries, graded, output.parent)
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(text, encoding="utf-8")
-    say(f"-> {output}\nnext: trivium check --config {output}")
+    mined = f"trivium mine RUN --config {output}, then trivium seed pick RUN"
+    say(f"-> {output}\nnext: {f'trivium check --config {output}' if graded else mined}")
 
 
 @app.command(epilog="Example: `trivium check --config trivium.toml`")
@@ -185,11 +191,11 @@ def run(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Run the stages in order: inputs, mine, annotate, examples, train, evaluate, report.
+    """Run the stages in order: inputs, mine, judges, annotate, examples, train, evaluate, report.
 
     What is done is skipped, what a change made stale runs again, what was killed carries on.
     """
-    _run(folder, config, overrides, first, last, overwrite=overwrite, quiet=quiet)
+    run_stages(folder, config, overrides, first, last, overwrite=overwrite, quiet=quiet)
 
 
 @app.command(epilog="Example: `trivium status runs/a`")
@@ -215,7 +221,7 @@ def status(
     typer.echo(status_table(statuses(workspace, chosen)))
 
 
-def _run(
+def run_stages(
     folder: Path,
     config: Path,
     overrides: list[str] | None,
@@ -225,17 +231,52 @@ def _run(
     overwrite: bool,
     quiet: bool,
 ) -> None:
+    """Run the stages of a configuration from `first` to `last`."""
     from trivium.adapters.libraries import quieten
     from trivium.foundation.console import set_quiet
     from trivium.foundation.workspace import Workspace
     from trivium.pipeline.runner import Source
-    from trivium.pipeline.runner import run as run_stages
+    from trivium.pipeline.runner import run as run_pipeline
 
     set_quiet(quiet=quiet)
     source = Source(config, overrides or ())
     loaded = source.load()
     quieten()
-    run_stages(Workspace(folder), loaded, source, first=first, last=last, overwrite=overwrite)
+    run_pipeline(Workspace(folder), loaded, source, first=first, last=last, overwrite=overwrite)
+
+
+@app.command(
+    epilog="Examples: `trivium annotate runs/a --dry-run`; "
+    "`trivium annotate runs/a --set annotate.max_budget=20`"
+)
+def annotate(
+    folder: RunFolder,
+    config: ConfigFile = DEFAULT_CONFIG,
+    overrides: Overrides = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Fit the judges, then say what labels would cost.")
+    ] = False,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Calibrate the judges, find their thresholds, and grade the candidates with the cascade.
+
+    Runs this stage and what it still lacks of the ones before it. No answer is paid for twice;
+    `annotate.max_budget` ends a run cleanly, with everything kept.
+    """
+    first, last = ("annotate" if overwrite else None), "judges" if dry_run else "annotate"
+    first = None if dry_run else first
+    run_stages(folder, config, overrides, first, last, overwrite=overwrite, quiet=quiet)
+    if dry_run:
+        from trivium.cli.judge_tables import forecast_table
+        from trivium.foundation.config import load_config
+        from trivium.foundation.console import console_for_tables
+        from trivium.foundation.workspace import Workspace
+        from trivium.pipeline.forecast import forecast
+
+        predicted = forecast(Workspace(folder), load_config(config, overrides or ()))
+        console_for_tables(asked_for=True).print(forecast_table(predicted))
 
 
 def _add_stage(name: str, words: str) -> None:
@@ -248,7 +289,7 @@ def _add_stage(name: str, words: str) -> None:
         debug: Debug = False,
     ) -> None:
         first = name if overwrite else None
-        _run(folder, config, overrides, first, name, overwrite=overwrite, quiet=quiet)
+        run_stages(folder, config, overrides, first, name, overwrite=overwrite, quiet=quiet)
 
     app.command(
         name,
@@ -259,7 +300,6 @@ def _add_stage(name: str, words: str) -> None:
 
 for _name, _words in {
     "mine": "Search the channels for every training query.",
-    "annotate": "Fit the judge and grade the candidates.",
     "examples": "Make examples of five levels of difficulty.",
     "train": "Train the tower through the curriculum.",
     "evaluate": "Measure the trained tower, the start and BM25 on the test queries.",

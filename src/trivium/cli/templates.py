@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from trivium.pipeline.runner import StageStatus
 
 _HEAD = """\
-# The models to choose are mine.model, the tower in production, and annotate.model, the judge.
+# The models to choose are mine.model, the tower in production, and those of [[annotate.judges]].
 # Every setting that is commented out is at its default; `trivium check` names what is wrong.
 """
 
@@ -34,13 +34,16 @@ def user_config(
         "data": {
             name: [os.path.relpath(path, base).replace(os.sep, "/") for path in paths]
             for name, paths in data.items()
+            if paths
         },
         "mine": {"model": defaults.mine.model},
-        "annotate": {"model": defaults.annotate.model},
     }
-    return _HEAD + "".join(
-        _section(name, getattr(defaults, name), given.get(name, {})) for name in Config.model_fields
-    )
+    sections = {
+        name: _section(name, getattr(defaults, name), given.get(name, {}))
+        for name in Config.model_fields
+    }
+    sections["annotate"] += _judges(defaults)
+    return _HEAD + "".join(sections.values())
 
 
 def market_config(model: str, judge: str) -> str:
@@ -76,8 +79,14 @@ model = "{model}"
 depth = 50  # of a small catalog; the published 500 is of millions
 
 [annotate]
-model = "{judge}"
 pairs_per_query = 40
+
+[[annotate.judges]]
+kind = "features"
+
+[[annotate.judges]]
+kind = "cross_encoder"
+model = "{judge}"
 epochs = 2
 learning_rate = 1e-4
 max_length = 80
@@ -108,6 +117,8 @@ def _section(name: str, section: BaseModel, given: dict[str, Any]) -> str:
     tables = []
     for key, field in type(section).model_fields.items():
         value = getattr(section, key)
+        if isinstance(value, list) and value and isinstance(value[0], BaseModel):
+            continue  # written as tables of their own
         if isinstance(value, BaseModel):
             tables.append(_section(f"{name}.{key}", value, {}).rstrip())
             continue
@@ -119,6 +130,31 @@ def _section(name: str, section: BaseModel, given: dict[str, Any]) -> str:
         else:
             lines.append(f"# {key} = {_toml(value)}{note}")
     return "\n".join(lines + tables) + "\n"
+
+
+def _judges(defaults: Config) -> str:
+    """The judges of a new configuration, and further ones commented out."""
+    given = "".join(
+        f'\n[[annotate.judges]]\nkind = "{judge.kind}"\n'
+        + (f'model = "{model}"\n' if (model := getattr(judge, "model", None)) else "")
+        for judge in defaults.annotate.judges
+    )
+    return (
+        given
+        + """
+# Larger judges are asked about what the ones before them are not sure of:
+#     [[annotate.judges]]
+#     kind = "lora_llm"
+#     name = "llm_2b"
+#     model = "google/gemma-2b"
+#
+#     [[annotate.judges]]
+#     kind = "chat"
+#     url = "http://localhost:8000/v1"
+#     model = "meta-llama/Llama-3.1-8B"
+#     usd_per_million_tokens = 0.2
+"""
+    )
 
 
 def _toml(value: Any) -> str:

@@ -9,8 +9,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from trivium.foundation.config import StageConfig, TrainConfig
 from trivium.foundation.tables import RELEVANT
+from trivium.foundation.train_config import StageConfig, TrainConfig
 
 PUBLISHED = (
     StageConfig(

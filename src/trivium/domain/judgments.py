@@ -5,6 +5,11 @@ from __future__ import annotations
 import polars as pl
 
 
+def middle_grade(column: str = "grade") -> pl.Expr:
+    """The median of a group's grades, halves rounded down."""
+    return pl.col(column).median().floor().cast(pl.Int8)
+
+
 def consensus(judgments: pl.DataFrame) -> pl.DataFrame:
     """One grade a pair: the median of its raters, halves rounded down.
 
@@ -14,8 +19,4 @@ def consensus(judgments: pl.DataFrame) -> pl.DataFrame:
     Returns:
         Columns query_id, item_id, grade, sorted by the ids.
     """
-    return (
-        judgments.group_by("query_id", "item_id")
-        .agg(pl.col("grade").median().floor().cast(pl.Int8))
-        .sort("query_id", "item_id")
-    )
+    return judgments.group_by("query_id", "item_id").agg(middle_grade()).sort("query_id", "item_id")

@@ -4,26 +4,37 @@ from __future__ import annotations
 
 import polars as pl
 
+from trivium.domain.cascade import VOTE
+
 _PREFIX = "p_"
 
 
 def settled(labels: pl.DataFrame) -> pl.DataFrame:
-    """Reduce labels to the settling judge's word.
+    """Reduce labels to the word of the judge that settled them, or of the judges that voted.
 
     Args:
         labels: A labels table with `p_<judge>` for one judge or more.
 
     Returns:
-        Columns query_id, item_id, grade, p_relevant = P(grade >= 3), p_irrelevant = P(grade <= 1).
+        Columns query_id, item_id, grade, p_relevant = P(grade >= 3), p_irrelevant = P(grade <= 1);
+        of a vote, the mean over the judges that answered.
     """
     judges = [c.removeprefix(_PREFIX) for c in labels.columns if c.startswith(_PREFIX)]
-    settling = pl.coalesce(
-        [pl.when(pl.col("judge") == judge).then(pl.col(_PREFIX + judge)) for judge in judges]
-    )
     return labels.select(
         "query_id",
         "item_id",
         "grade",
-        (settling.arr.get(3) + settling.arr.get(4)).alias("p_relevant"),
-        (settling.arr.get(0) + settling.arr.get(1)).alias("p_irrelevant"),
+        _of_settling(judges, 3, 4).alias("p_relevant"),
+        _of_settling(judges, 0, 1).alias("p_irrelevant"),
     )
+
+
+def _of_settling(judges: list[str], one: int, other: int) -> pl.Expr:
+    """Probability of either of two grades."""
+    stated = {
+        judge: pl.col(_PREFIX + judge).arr.get(one) + pl.col(_PREFIX + judge).arr.get(other)
+        for judge in judges
+    }
+    own = [pl.when(pl.col("judge") == judge).then(value) for judge, value in stated.items()]
+    by_vote = pl.when(pl.col("judge") == VOTE).then(pl.mean_horizontal(stated.values()))
+    return pl.coalesce(*own, by_vote)

@@ -28,6 +28,7 @@ from trivium.foundation.tables import (
     channels_of,
 )
 
+DEEP_PER_QUERY = 5
 STRATA = ("easy_positive", "hard_positive", "hard_negative", "token_similar")
 
 _WHY_NOT = ("grade 2", "no level's rule holds", "below the confidence floor")
@@ -50,6 +51,29 @@ def strata(channels: Sequence[str], config: ExamplesConfig, mine: MineConfig) ->
         A string over candidates; null where no rule holds, so that no grade makes an example.
     """
     return _first(_rules(channels, config, mine))
+
+
+def deep_sample(
+    candidates: pl.DataFrame, config: ExamplesConfig, mine: MineConfig, seed: int
+) -> pl.DataFrame:
+    """Sample what one lexical channel alone found, too far down for any level.
+
+    Args:
+        candidates: A candidates table.
+        config: hard_negative_depth, where far down begins.
+        mine: Which channels are lexical.
+        seed: Seed of the sample.
+
+    Returns:
+        At most `DEEP_PER_QUERY` candidates of each query.
+    """
+    lexical = [f"rank_{c}" for c in channels_of(candidates) if c in mine.lexical]
+    far = pl.any_horizontal([pl.col(rank) > config.hard_negative_depth for rank in lexical])
+    found = candidates.filter((pl.col("channels") == 1) & far) if lexical else candidates.clear()
+    keys = found.select(pl.concat_str("query_id", pl.lit("\t"), "item_id")).to_series()
+    drawn = found.with_columns(pl.Series("_hash", hash_strings(keys.to_list(), seed)))
+    first = drawn.sort("query_id", "_hash", "item_id").group_by("query_id", maintain_order=True)
+    return first.head(DEEP_PER_QUERY).drop("_hash").select(candidates.columns)
 
 
 def machine_levels(

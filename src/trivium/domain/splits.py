@@ -10,7 +10,8 @@ from trivium.domain.sampling import hash_strings
 from trivium.foundation.config import SplitConfig
 from trivium.foundation.text import normalise
 
-_STRENGTH = {"train": 0, "seed": 0, "calibration": 1, "agreement": 2, "validation": 3, "test": 4}
+_ORDER = ("calibration", "tuning", "agreement", "validation", "test")
+_STRENGTH = {"train": 0, "seed": 0} | {part: at + 1 for at, part in enumerate(_ORDER)}
 """Of two queries with the same words the one of the stronger part stays."""
 
 
@@ -52,7 +53,7 @@ def with_parts(
     with its words, or is dealt in the configured shares, within its segment: to seed, train,
     validation or test where its grades may both teach and evaluate, else to those two of them
     that it can serve. A query without grades is for training. Last, the seed gives up queries for
-    calibration and agreement.
+    calibration, tuning and agreement.
 
     Args:
         queries: Columns query_id, query, segment, and part where some are fixed.
@@ -63,8 +64,8 @@ def with_parts(
 
     Returns:
         The queries with a column `part`; null where a query has the words of one that is held out
-        for more (test before validation, agreement, calibration, training), so that it must be
-        set aside.
+        for more (test before validation, agreement, tuning, calibration, training), so that it
+        must be set aside.
     """
     if "part" not in queries.columns:
         queries = queries.with_columns(pl.lit(None, dtype=pl.String).alias("part"))
@@ -83,10 +84,10 @@ def with_parts(
     ):
         dealt = _deal(dealt, pl.col("part").is_null() & chosen, _shares(split, parts), seed)
     dealt = dealt.with_columns(pl.col("part").fill_null("train"))
-    if not dealt["part"].is_in(["calibration", "agreement"]).any():
-        rest = 1.0 - split.calibration - split.agreement
-        inner = {"seed": rest, "calibration": split.calibration, "agreement": split.agreement}
-        dealt = _deal(dealt, pl.col("part") == "seed", list(inner.items()), seed + 1)
+    inner = {"calibration": split.calibration, "tuning": split.tuning, "agreement": split.agreement}
+    if not dealt["part"].is_in(list(inner)).any():
+        shares = {"seed": 1.0 - sum(inner.values()), **inner}
+        dealt = _deal(dealt, pl.col("part") == "seed", list(shares.items()), seed + 1)
     return _without_leaks(dealt).drop("_words").sort("query_id")
 
 

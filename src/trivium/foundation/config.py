@@ -8,37 +8,26 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from trivium.foundation.errors import ConfigError, Fault
-from trivium.foundation.tables import NEGATIVE_LEVELS, POSITIVE_LEVELS
+from trivium.foundation.annotate_config import AnnotateConfig
+from trivium.foundation.errors import ConfigError, Fault, TriviumError
+from trivium.foundation.judge_config import judge_section
+from trivium.foundation.sections import (
+    CatalogConfig,
+    ColumnsConfig,
+    Count,
+    Paths,
+    Positive,
+    Section,
+    Share,
+    Template,
+)
+from trivium.foundation.train_config import StageConfig, TrainConfig
 
-
-def _as_list(value: Any) -> Any:
-    return [value] if isinstance(value, (str, Path)) else value
-
-
-Paths = Annotated[list[Path], BeforeValidator(_as_list)]
-Template = Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Count = Annotated[int, Field(ge=0)]
-Positive = Annotated[int, Field(ge=1)]
-
-
-class Section(BaseModel):
-    """A section of the configuration: unknown keys are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ColumnsConfig(Section):
-    """Names of the project's columns mapped to the names in the user's files."""
-
-    items: dict[str, str] = Field({}, description="such as {item_id = 'sku'}")
-    queries: dict[str, str] = Field({}, description="such as {query = 'text'}")
-    judgments: dict[str, str] = Field({}, description="such as {grade = 'label'}")
+S = TypeVar("S", bound=Section)
 
 
 class DataConfig(Section):
@@ -52,6 +41,9 @@ class DataConfig(Section):
     queries: Paths = Field([], description="query_id, query; frequency, segment, part if known")
     judgments: Paths = Field([], description="human grades; some of their queries teach the judge")
     qrels: Paths = Field([], description="grades for validation and test, if not the judgments")
+    further: list[CatalogConfig] = Field(
+        [], description="[[data.further]]: labels of other catalogs, which teach the judges"
+    )
     complete: bool = Field(False, description="qrels name every relevant item: absent is grade 0")
     synonyms: Path | None = Field(
         None,
@@ -82,16 +74,19 @@ class SplitConfig(Section):
     train: Share = Field(0.2, description="mined as if they had no grades")
     validation: Share = Field(0.1, description="choose checkpoints")
     test: Share = Field(0.2, description="the results")
-    calibration: Share = Field(0.2, description="share of the seed that calibrates the judge")
-    agreement: Share = Field(0.2, description="share of the seed that measures the judge")
+    calibration: Share = Field(0.2, description="share of the seed that calibrates the judges")
+    tuning: Share = Field(
+        0.15, description="share of the seed that finds the thresholds of two judges or more"
+    )
+    agreement: Share = Field(0.2, description="share of the seed that measures the judges")
 
     @model_validator(mode="after")
     def _sums(self) -> SplitConfig:
         total = self.seed + self.train + self.validation + self.test
         if abs(total - 1.0) > 1e-6:
             raise ValueError(f"seed + train + validation + test must be 1, not {total:g}")
-        if self.calibration + self.agreement >= 1.0:
-            raise ValueError("calibration + agreement must leave some of the seed for training")
+        if self.calibration + self.tuning + self.agreement >= 1.0:
+            raise ValueError("calibration + tuning + agreement must leave some of the seed")
         return self
 
 
@@ -120,24 +115,6 @@ class MineConfig(Section):
         return self
 
 
-class AnnotateConfig(Section):
-    """The judge: a cross-encoder with one class a grade."""
-
-    model: str = Field(
-        "microsoft/deberta-v3-base", description="body of the cross-encoder; named as mine.model is"
-    )
-    pairs_per_query: Positive = Field(150, description="candidates annotated for a query")
-    background: float = Field(
-        0.5, ge=0.0, description="random pairs added as weak grade 0, per human grade in training"
-    )
-    epochs: float = Field(3.0, gt=0, description="passes over the seed's grades")
-    batch: Positive = Field(32, description="pairs in a step of training")
-    learning_rate: float = Field(5e-5, gt=0, description="peak of the learning rate")
-    warmup: Share = Field(0.1, description="share of the steps in which the rate rises")
-    max_length: Positive = Field(96, description="tokens of a pair that are read")
-    min_calibration: Positive = Field(10, description="labels a class needs for its own curve")
-
-
 class ExamplesConfig(Section):
     """The five levels of difficulty, as published."""
 
@@ -155,67 +132,6 @@ class ExamplesConfig(Section):
     def _band(self) -> ExamplesConfig:
         if self.tfidf_low > self.tfidf_high:
             raise ValueError(f"tfidf_low <= tfidf_high, not {self.tfidf_low} > {self.tfidf_high}")
-        return self
-
-
-class StageConfig(Section):
-    """One stage of the curriculum, declared as data."""
-
-    name: str = Field(description="of the stage, and of its folder")
-    loss: Literal["bce", "mnr", "triplet"] = Field(description="bce, mnr or triplet")
-    positives: list[str] = Field(min_length=1, description="levels that give positives")
-    negatives: list[str] = Field([], description="levels that give negatives")
-    min_grade: int = Field(3, ge=0, le=4, description="lowest grade of a positive")
-    min_p_relevant: Share = Field(0.0, description="floor of P(grade >= 3) for machine positives")
-    human_share: Share | None = Field(
-        None, description="share of human positives, each used 4 times at most; null = as found"
-    )
-    steps: Positive = Field(200, description="steps before train.scale")
-    batch: Positive = Field(64, description="rows in a step")
-    learning_rate: float = Field(3e-5, gt=0, description="peak of the learning rate")
-    warmup: Share = Field(0.1, description="share of the steps in which the rate rises")
-    margin: float = Field(0.3, gt=0, description="of the triplet loss, on cosines")
-    temperature: float = Field(20.0, gt=0, description="t of t * cos at the start")
-
-    @model_validator(mode="after")
-    def _usable(self) -> StageConfig:
-        if not re.fullmatch(r"[\w-]+", self.name):
-            raise ValueError(f"a name of letters, digits, '-' and '_', not {self.name!r}")
-        for given, known in (
-            (self.positives, POSITIVE_LEVELS),
-            (self.negatives, NEGATIVE_LEVELS),
-        ):
-            unknown = [level for level in given if level not in known]
-            if unknown:
-                raise ValueError(f"levels among {', '.join(known)}, not {', '.join(unknown)}")
-        if self.loss != "mnr" and not self.negatives:
-            raise ValueError(f"some level of negatives, which the loss '{self.loss}' needs")
-        return self
-
-
-class TrainConfig(Section):
-    """The curriculum: a named recipe, or a list of stages of one's own."""
-
-    recipe: Literal["default", "published"] = Field(
-        "default", description="default: progressive MNR; published: BCE, MNR, triplet"
-    )
-    stages: list[StageConfig] = Field([], description="[[train.stages]]; replaces the recipe")
-    model: str | None = Field(
-        None, description="starting tower; null = the dense channel's", examples=["models/tower"]
-    )
-    scale: float = Field(1.0, gt=0, description="multiplies the steps of every stage")
-    validations: Positive = Field(4, description="validations in each stage")
-    validation_items: Count = Field(
-        5000, description="items that validation ranks: the judged and random ones; 0 = all"
-    )
-    max_length: Positive = Field(64, description="tokens that a tower reads")
-    bf16: bool = Field(True, description="bfloat16 matrix products, in training alone")
-
-    @model_validator(mode="after")
-    def _distinct(self) -> TrainConfig:
-        names = [stage.name for stage in self.stages]
-        if len(set(names)) < len(names):
-            raise ValueError(f"stages with different names, not {', '.join(names)}")
         return self
 
 
@@ -294,7 +210,7 @@ def parse_config(
         config = Config.model_validate(raw)
     except ValidationError as error:
         raise ConfigError(*(_fault(dict(e), where) for e in error.errors())) from None
-    return config.model_copy(update={"data": _resolve_paths(config.data, base)})
+    return _with_paths(config, base)
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -327,22 +243,38 @@ def _apply_override(raw: dict[str, Any], override: str) -> None:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text
-    table = raw
+    table: Any = raw
     for parent in parents:
-        table = table.setdefault(parent, {})
-        if not isinstance(table, dict):
-            raise ConfigError.of(
-                f"--set {override}",
-                got=f"'{parent}', which is a single setting",
-                expected="a section before each dot",
-                fix=f"leave out what follows '{parent}'",
-            )
+        table = _within(table, parent, override)
+    if not isinstance(table, dict):
+        raise _not_a_section(override, parents[-1])
     table[last] = value
+
+
+def _within(table: Any, part: str, override: str) -> Any:
+    """What lies under a part of an override; an entry of a list is known by number or by name."""
+    if isinstance(table, list):
+        for at, entry in enumerate(table):
+            if isinstance(entry, dict) and part in (str(at), entry.get("name", entry.get("kind"))):
+                return entry
+    elif isinstance(table, dict):
+        return table.setdefault(part, {})
+    raise _not_a_section(override, part)
+
+
+def _not_a_section(override: str, part: str) -> TriviumError:
+    return ConfigError.of(
+        f"--set {override}",
+        got=f"'{part}', which is not a section or an entry of a list that the file has",
+        expected="a section, or an entry by its number or name, before each dot",
+        fix=f"leave out what follows '{part}', or correct it",
+    )
 
 
 def _fault(error: dict[str, Any], where: str) -> Fault:
     location = [str(part) for part in error["loc"]]
-    name = ".".join(location)
+    shown = [part for at, part in enumerate(location) if not _is_tag(location, at)]
+    name = ".".join(shown)
     if error["type"] != "extra_forbidden":
         return Fault(
             f"{where}: {name or 'configuration'}",
@@ -362,34 +294,54 @@ def _fault(error: dict[str, Any], where: str) -> Fault:
     )
 
 
+_ENTRIES: Mapping[str, Any] = {"stages": StageConfig, "further": CatalogConfig}
+"""Settings that are lists of sections, and what one entry is; a judge's depends on its kind."""
+
+
+def _is_tag(location: Sequence[str], at: int) -> bool:
+    """Whether a part of a fault's place is the kind of a judge, which no user wrote there."""
+    return at > 1 and location[at - 2] == "judges" and location[at - 1].isdigit()
+
+
 def _known_keys(path: Sequence[str]) -> Mapping[str, Any]:
     model: Any = Config
-    for part in path:
-        if part.isdigit():
+    for at, part in enumerate(path):
+        if part.isdigit() or part == "judges":
             continue
-        annotation = model.model_fields[part].annotation
-        model = StageConfig if part == "stages" else annotation
+        if _is_tag(path, at):
+            model = judge_section(part)
+        else:
+            model = _ENTRIES.get(part) or model.model_fields[part].annotation
     return dict(model.model_fields)
 
 
-def _resolve_paths(data: DataConfig, base: Path) -> DataConfig:
-    def resolve(path: Path) -> Path:
-        expanded = os.path.expandvars(str(path))
-        if "$" in expanded:
-            raise ConfigError.of(
-                f"data: {path}",
-                got="an environment variable that is not set",
-                expected="a path",
-                fix="set the variable, or write the path out",
-            )
-        return (base / Path(expanded).expanduser()).absolute()
+def _with_paths(config: Config, base: Path) -> Config:
+    """The configuration with every path of a file made absolute, seen from `base`."""
+    further = [_resolved(c, base, "data.further") for c in config.data.further]
+    data = _resolved(config.data, base, "data").model_copy(update={"further": further})
+    judges = [_resolved(j, base, f"annotate.judges {j.name}") for j in config.annotate.judges]
+    annotate = _resolved(config.annotate, base, "annotate").model_copy(update={"judges": judges})
+    return config.model_copy(update={"data": data, "annotate": annotate})
 
-    return data.model_copy(
-        update={
-            "items": [resolve(p) for p in data.items],
-            "queries": [resolve(p) for p in data.queries],
-            "judgments": [resolve(p) for p in data.judgments],
-            "qrels": [resolve(p) for p in data.qrels],
-            "synonyms": resolve(data.synonyms) if data.synonyms else None,
-        }
-    )
+
+def _resolved(section: S, base: Path, where: str) -> S:
+    changed: dict[str, Any] = {}
+    for name in type(section).model_fields:
+        value = getattr(section, name)
+        if isinstance(value, Path):
+            changed[name] = _resolve(value, base, where)
+        elif isinstance(value, list) and value and isinstance(value[0], Path):
+            changed[name] = [_resolve(path, base, where) for path in value]
+    return section.model_copy(update=changed)
+
+
+def _resolve(path: Path, base: Path, where: str) -> Path:
+    expanded = os.path.expandvars(str(path))
+    if "$" in expanded:
+        raise ConfigError.of(
+            f"{where}: {path}",
+            got="an environment variable that is not set",
+            expected="a path",
+            fix="set the variable, or write the path out",
+        )
+    return (base / Path(expanded).expanduser()).absolute()

@@ -52,11 +52,16 @@ def counter(what: str, total: int) -> Iterator[Callable[[int], None]]:
         yield _plain(what, total)
 
 
-def console_for_tables() -> Console:
-    """A rich console on stdout; where there is no terminal it is wide enough for tables."""
+def console_for_tables(*, asked_for: bool = False) -> Console:
+    """A rich console on stdout; where there is no terminal it is wide enough for tables.
+
+    Args:
+        asked_for: Whether the tables are what the command is for, so that `--quiet` keeps them.
+    """
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else 120, quiet=_quiet)
+    wide = None if sys.stdout.isatty() else 120
+    return Console(width=wide, quiet=_quiet and not asked_for)
 
 
 @contextmanager

@@ -16,7 +16,9 @@ RELEVANT, IRRELEVANT = 3, 1
 """Lowest grade that is relevant, highest that is irrelevant; grade 2 is neither."""
 
 SEGMENTS = ("head", "torso", "tail")
-PARTS = ("seed", "calibration", "agreement", "train", "validation", "test")
+PARTS = ("seed", "calibration", "tuning", "agreement", "train", "validation", "test")
+TAUGHT = ("seed", "calibration", "tuning", "agreement")
+"""Parts whose human grades make the judges."""
 POSITIVE_LEVELS = ("seed_positive", "easy_positive", "hard_positive")
 NEGATIVE_LEVELS = ("seed_negative", "hard_negative", "token_similar_negative", "random_negative")
 LEVELS = POSITIVE_LEVELS + NEGATIVE_LEVELS
@@ -123,6 +125,16 @@ PER_QUERY = Schema(
     key=("system", "query_id", "measure"),
     nullable=frozenset({"segment"}),
 )
+TEACHING = Schema(
+    "teaching",
+    {
+        "query_text": pl.String,
+        "item_text": pl.String,
+        "grade": pl.Int8,
+        "catalog": pl.Int32,
+    },
+)
+"""Graded pairs of other catalogs, numbered as in the configuration."""
 
 
 def candidates_schema(channels: tuple[str, ...]) -> Schema:
@@ -141,7 +153,9 @@ def candidates_schema(channels: tuple[str, ...]) -> Schema:
 def labels_schema(judges: tuple[str, ...]) -> Schema:
     """Schema of the labels of some judges: `p_<judge>` holds the five calibrated probabilities.
 
-    A judge that was not asked about a pair has null there; `tokens` is what the judges read.
+    `judge` settled the pair, or "vote"; `settled` says how. A judge that was not asked about a
+    pair, or gave no answer, has null there. `tokens` is what the judges asked read and wrote,
+    `cost_usd` the price of them; machine hours, which no two runs share, are in the ledger alone.
     """
     columns: dict[str, Any] = {
         "query_id": pl.String,
@@ -149,11 +163,19 @@ def labels_schema(judges: tuple[str, ...]) -> Schema:
         "grade": pl.Int8,
         "confidence": pl.Float32,
         "judge": pl.String,
+        "settled": pl.String,
         "tokens": pl.Int32,
+        "cost_usd": pl.Float64,
     }
     columns |= {f"p_{judge}": PROBABILITIES for judge in judges}
     nullable = frozenset(name for name in columns if name.startswith("p_"))
-    return Schema("labels", columns, key=("query_id", "item_id"), nullable=nullable)
+    return Schema(
+        "labels",
+        columns,
+        key=("query_id", "item_id"),
+        nullable=nullable,
+        optional=frozenset({"settled", "tokens", "cost_usd"}),
+    )
 
 
 def channels_of(candidates: pl.DataFrame) -> tuple[str, ...]:

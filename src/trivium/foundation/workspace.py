@@ -89,9 +89,13 @@ class StageFolder:
         """The manifest, or None while the stage is not finished."""
         return read_json(self.manifest_path)
 
+    def begun(self) -> dict[str, Any] | None:
+        """The plan that the stage was begun with, if it was: `Plan.as_dict`."""
+        return read_json(self._plan_path)
+
     def state(self, plan: Plan) -> tuple[State, list[str]]:
         """Say whether the stage is done for a plan, and if it is stale, why."""
-        earlier = read_json(self._plan_path)
+        earlier = self.begun()
         if earlier is None:
             return "missing", []
         changes = plan.changes_since(earlier)

@@ -15,8 +15,9 @@ from trivium.foundation.errors import (
     TriviumError,
     combined,
 )
+from trivium.foundation.judge_config import BUILT_IN
 from trivium.foundation.tables import RELEVANT
-from trivium.pipeline.plans import STAGES
+from trivium.pipeline.plans import STAGES, judge_models
 
 if TYPE_CHECKING:
     from trivium.stages.inputs import Inputs
@@ -72,11 +73,11 @@ def check_stored(config: Config, made: Inputs, stages: Sequence[str]) -> None:
     Raises:
         TriviumError: With every fault found.
     """
-    _collect([partial(_check_parts, made, stages), *_settings(config)])
+    _collect([partial(_check_parts, config, made, stages), *_settings(config)])
 
 
 def _settings(config: Config) -> list[Callable[[], Any]]:
-    return [partial(step, config) for step in (_channels, _roles, _synonyms, _models)]
+    return [partial(step, config) for step in (_channels, _roles, _synonyms, _judges, _models)]
 
 
 def _collect(steps: Sequence[Callable[[], Any]]) -> list[Any]:
@@ -96,15 +97,16 @@ def _inputs(config: Config, stages: Sequence[str]) -> Inputs:
     from trivium.stages.inputs import read_inputs
 
     made = read_inputs(config)
-    _check_parts(made, stages)
+    _check_parts(config, made, stages)
     return made
 
 
-def _check_parts(made: Inputs, stages: Sequence[str]) -> None:
+def _check_parts(config: Config, made: Inputs, stages: Sequence[str]) -> None:
     steps = [
         partial(_check_part, made, stage, part) for stage, part in _PARTS.items() if stage in stages
     ]
-    _collect([*steps, partial(_check_judge, made)] if "annotate" in stages else steps)
+    judged = {"judges", "annotate"} & set(stages)
+    _collect([*steps, partial(_check_judges, config, made)] if judged else steps)
 
 
 def _check_part(made: Inputs, stage: str, part: str) -> None:
@@ -127,10 +129,14 @@ def _check_part(made: Inputs, stage: str, part: str) -> None:
         )
 
 
-def _check_judge(made: Inputs) -> None:
-    from trivium.stages.annotate import check_enough, human_grades
+def _check_judges(config: Config, made: Inputs) -> None:
+    from trivium.domain.teaching import check_enough, human_grades
 
-    check_enough(human_grades(made.judgments, made.items, made.queries)[0])
+    parts: tuple[str, ...] = ("seed", "calibration", "agreement")
+    tuned = len(config.annotate.judges) > 1 or config.annotate.target_agreement is not None
+    if tuned and not config.annotate.thresholds:
+        parts = (*parts, "tuning")
+    check_enough(human_grades(made.judgments, made.items, made.queries)[0], parts)
 
 
 def _channels(config: Config) -> list[str]:
@@ -139,6 +145,18 @@ def _channels(config: Config) -> list[str]:
     for name in config.mine.channels:
         load_channel(name)
     return [f"channels: {', '.join(config.mine.channels)}"]
+
+
+def _judges(config: Config) -> list[str]:
+    """Every kind of judge is there, and every prompt is one."""
+    from trivium.adapters.judges import load_judge
+    from trivium.adapters.judges.prompts import load_prompt
+
+    for judge in config.annotate.judges:
+        load_judge(judge.kind)
+        if judge.kind in BUILT_IN and (prompt := getattr(judge, "prompt", None)):
+            load_prompt(prompt, judge.kind)
+    return [f"judges: {', '.join(judge.name for judge in config.annotate.judges)}"]
 
 
 def _roles(config: Config) -> list[str]:
@@ -164,7 +182,8 @@ def _synonyms(config: Config) -> list[str]:
 
 
 def _models(config: Config) -> list[str]:
-    names = {config.mine.model, config.train.model or config.mine.model, config.annotate.model}
+    names = {config.mine.model, config.train.model or config.mine.model}
+    names |= {model for model in judge_models(config).values() if model}
     return _collect([partial(_model, name) for name in sorted(names)])
 
 
@@ -173,7 +192,9 @@ def _model(name: str) -> str:
 
     place = resolve_model(name)
     folder = Path(place)
-    if not folder.is_dir():
+    if folder.is_file():
+        pass  # a GGUF file
+    elif not folder.is_dir():
         _load_from_hub(name)
     elif not any((folder / file).is_file() for file in _MODEL_FILES):
         raise _no_model(name, f"a folder without {' or '.join(_MODEL_FILES)}")

@@ -14,9 +14,10 @@ from pydantic import BaseModel
 from trivium.adapters.models import model_fingerprint
 from trivium.foundation.config import Config
 from trivium.foundation.errors import DependencyError
+from trivium.foundation.judge_config import BUILT_IN, PRICE_FIELDS
 from trivium.foundation.workspace import Plan, fingerprint
 
-STAGES = ("inputs", "mine", "annotate", "examples", "train", "evaluate", "report")
+STAGES = ("inputs", "mine", "judges", "annotate", "examples", "train", "evaluate", "report")
 
 
 @dataclass(frozen=True)
@@ -40,17 +41,21 @@ _TEXTS = ("columns", "query_text", "item_text", "judge_query_text", "judge_item_
 _ABSENT = "absent"
 _BAND = ("examples.tfidf_low", "examples.tfidf_high")
 _ROLES = ("mine.lexical", "mine.dense")
+_DEPTHS = ("examples.hard_positive_depth", "examples.hard_negative_depth")
+_UNDECIDING = {"store", "max_budget"}
+"""Settings of annotation that decide where answers are kept and when to stop, not what they are."""
 
 READS: Mapping[str, StageReads] = {
     "inputs": StageReads(
         settings=(
             *(f"data.{name}" for name in _TEXTS),
+            "data.further",
             "data.head_share",
             "data.torso_share",
             "split",
             "run.seed",
         ),
-        files=("items", "queries", "judgments", "qrels"),
+        files=("items", "queries", "judgments", "qrels", "further"),
     ),
     "mine": StageReads(
         settings=("mine", *_BAND, "examples.max_negatives", "run.seed", "run.shard"),
@@ -58,17 +63,18 @@ READS: Mapping[str, StageReads] = {
         models=("mine.model",),
         upstream=("inputs",),
     ),
-    "annotate": StageReads(
+    "judges": StageReads(
         settings=(
-            "annotate",
-            *_BAND,
-            *_ROLES,
-            "examples.hard_positive_depth",
-            "examples.hard_negative_depth",
-            "run.seed",
+            *("annotate.judges", "annotate.background", "annotate.deep"),
+            *(*_BAND, *_ROLES, *_DEPTHS),
+            *("run.seed", "run.shard"),
         ),
-        models=("annotate.model",),
+        models=("annotate.judges", "mine.model", "train.model"),
         upstream=("inputs", "mine"),
+    ),
+    "annotate": StageReads(
+        settings=("annotate", *_BAND, *_ROLES, *_DEPTHS, "run.seed"),
+        upstream=("inputs", "mine", "judges"),
     ),
     "examples": StageReads(
         settings=("examples", *_ROLES, "run.seed", "run.shard"),
@@ -86,7 +92,7 @@ READS: Mapping[str, StageReads] = {
     ),
     "report": StageReads(
         settings=("report",),
-        upstream=("inputs", "mine", "annotate", "examples", "train", "evaluate"),
+        upstream=("inputs", "mine", "judges", "annotate", "examples", "train", "evaluate"),
     ),
 }
 
@@ -114,7 +120,10 @@ class Planner:
             plans[stage] = Plan(
                 stage,
                 settings=self._settings(reads.settings),
-                inputs=self._files(reads.files) | self._models(reads.models) | _CODE,
+                inputs=self._files(reads.files)
+                | self._models(reads.models)
+                | (self._prompts() if stage == "judges" else {})
+                | _CODE,
                 upstream={name: plans[name].key for name in reads.upstream},
             )
         return plans
@@ -130,9 +139,15 @@ class Planner:
         settings: dict[str, Any] = {}
         for name in names:
             value = self.setting(name)
-            if isinstance(value, BaseModel):
-                plain = value.model_dump(mode="json")
+            if name == "annotate.judges":  # what they cost does not decide what they learn
+                settings[name] = [
+                    judge.model_dump(mode="json", exclude=set(PRICE_FIELDS)) for judge in value
+                ]
+            elif isinstance(value, BaseModel):
+                plain = value.model_dump(mode="json", exclude=_UNDECIDING)
                 settings |= {f"{name}.{key}": plain[key] for key in plain}
+            elif name == "data.further":
+                settings[name] = [catalog.model_dump(mode="json") for catalog in value]
             else:
                 settings[name] = value
         return settings
@@ -142,12 +157,26 @@ class Planner:
         for name in names:
             value = self.setting(f"data.{name}")
             paths: list[Path] = value if isinstance(value, list) else [value] if value else []
+            if name == "further":
+                paths = [p for c in value for p in (*c.items, *c.queries, *c.judgments)]
             for number, path in enumerate(paths):
                 found[f"{name}[{number}]"] = _file(path)
         return found
 
+    def _prompts(self) -> dict[str, str]:
+        return {
+            f"prompt of {judge.name}": _file(Path(prompt))
+            for judge in self.config.annotate.judges
+            if (prompt := getattr(judge, "prompt", None)) and judge.kind in BUILT_IN
+        }
+
     def _models(self, names: Sequence[str]) -> dict[str, str]:
-        chosen = {name: self.setting(name) for name in names}
+        chosen: dict[str, str | None] = {}
+        for name in names:
+            if name == "annotate.judges":
+                chosen |= judge_models(self.config)
+            else:
+                chosen[name] = self.setting(name)
         if "train.model" in chosen:
             chosen["train.model"] = self.config.train.model or self.config.mine.model
         return {name: self._model(model) for name, model in chosen.items() if model}
@@ -163,6 +192,20 @@ class Planner:
     @cached_property
     def _fingerprints(self) -> dict[str, str]:
         return {}
+
+
+def judge_models(config: Config) -> dict[str, str]:
+    """Models that the judges are made from, by the judge's name.
+
+    An endpoint's model is its own, and what another package calls so may be anything.
+    """
+    return {
+        f"judge {judge.name}": model
+        for judge in config.annotate.judges
+        if judge.kind in BUILT_IN
+        and judge.kind != "chat"
+        and (model := getattr(judge, "model", None))
+    }
 
 
 def _file(path: Path) -> str:

@@ -9,9 +9,9 @@ import polars as pl
 
 from trivium.foundation.config import Config
 from trivium.foundation.tables import IRRELEVANT, RELEVANT
-from trivium.foundation.workspace import Workspace
+from trivium.foundation.workspace import StageFolder, Workspace
 from trivium.pipeline.plans import STAGES
-from trivium.stages.report import ReportData
+from trivium.stages.report.data import ReportData
 
 
 def collect(workspace: Workspace, config: Config) -> ReportData:
@@ -30,14 +30,31 @@ def collect(workspace: Workspace, config: Config) -> ReportData:
         simulated=_simulated(workspace),
         overlap=mine.read("overlap"),
         found_by=_found_by(mine.read("found_by")),
-        reliability=annotate.read("reliability"),
-        agreement=annotate.read("agreement"),
-        confusion=annotate.read("confusion"),
+        **_judging(annotate),
         levels=levels,
         level_examples=level_examples,
         curves=train.read("curves"),
         best=_best(chosen),
     )
+
+
+def _judging(annotate: StageFolder) -> dict[str, Any]:
+    """What is known of the judges: agreement and confusion are the cascade's."""
+    from trivium.stages.annotate.cascading import FittedCascade
+
+    fitted = FittedCascade.load(annotate.path)
+    assert fitted is not None
+    tables = ("settled", "rerank", "against_raters", "strata")
+    judges, bins = annotate.read("agreement"), annotate.read("reliability")
+    cascade = pl.col("judge") == "cascade"
+    return {
+        "promise": fitted.promise,
+        "judges": judges,
+        "agreement": judges.filter(cascade).drop("judge"),
+        "confusion": annotate.read("confusion").filter(cascade).drop("judge"),
+        "reliability": bins.filter(pl.col("judge") == fitted.cascade.judges[0]).drop("judge"),
+        **{name: annotate.read(name) for name in tables},
+    }
 
 
 def _manifest(workspace: Workspace) -> pl.DataFrame:

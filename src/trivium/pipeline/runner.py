@@ -24,8 +24,9 @@ from trivium.foundation.workspace import (
     write_json,
 )
 from trivium.pipeline.check import check_inputs, check_stored
+from trivium.pipeline.job import Job
 from trivium.pipeline.plans import STAGES, Planner
-from trivium.pipeline.steps import STEPS, Job
+from trivium.pipeline.steps import STEPS
 
 if TYPE_CHECKING:
     from trivium.stages.inputs import Inputs
@@ -204,16 +205,10 @@ def _is_done(workspace: Workspace, plan: Plan, *, overwrite: bool) -> bool:
 
 
 def _stored_inputs(workspace: Workspace) -> Inputs:
-    from trivium.stages.inputs import Inputs
+    from trivium.stages.inputs import TABLES, Inputs
 
     folder = workspace.stage("inputs")
-    return Inputs(
-        items=folder.read("items"),
-        queries=folder.read("queries"),
-        judgments=folder.read("judgments"),
-        qrels=folder.read("qrels"),
-        set_aside={},
-    )
+    return Inputs(**{name: folder.read(name) for name in TABLES}, set_aside={})
 
 
 def _executor(config: Config) -> Executor:

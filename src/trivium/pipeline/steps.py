@@ -2,74 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import polars as pl
 
 from trivium.adapters.channels.coverage import coverage
-from trivium.adapters.executors import Executor
 from trivium.domain.disagreement import OVERLAP_SCHEMA, pool_found_by, pool_overlaps
 from trivium.domain.sampling import hash_strings
-from trivium.foundation.config import Config
 from trivium.foundation.errors import InputError
 from trivium.foundation.tables import LEVELS
-from trivium.foundation.workspace import StageFolder, Workspace, write_atomically, write_table
+from trivium.foundation.workspace import StageFolder, write_atomically, write_table
+from trivium.pipeline.job import Job, Outcome
+from trivium.pipeline.judging import annotate, judges
 from trivium.pipeline.shards import run_shards, total
-from trivium.pipeline.work import AnnotateShards, ExampleShards, MineShards
+from trivium.pipeline.work import ExampleShards, MineShards
 
 if TYPE_CHECKING:
-    from trivium.stages.inputs import Inputs
-
-SPOKEN = ("accuracy", "within_one", "kappa")
-"""Measures of agreement that the summary names."""
-
-Outcome = tuple[dict[str, int], list[str]]
-
-
-@dataclass(frozen=True)
-class Job:
-    """What every step is given.
-
-    Attributes:
-        workspace: The run's folder.
-        config: The configuration.
-        executor: Where shards are worked on.
-        stages: All the stages of this run.
-        inputs: The user's tables, for the stage that writes them.
-    """
-
-    workspace: Workspace
-    config: Config
-    executor: Executor
-    stages: Sequence[str]
-    inputs: Inputs | None = None
-
-    def table(self, stage: str, name: str) -> pl.DataFrame:
-        """A table of an earlier stage."""
-        return self.workspace.stage(stage).read(name)
-
-    def shards(self, queries: pl.DataFrame) -> int:
-        """Number of shards that some queries are cut into."""
-        return -(-queries.height // self.config.run.shard)
+    pass
 
 
 def inputs(job: Job, folder: StageFolder) -> Outcome:
     """Write the user's tables, read, checked and dealt."""
     made = job.inputs
     assert made is not None
-    tables = {
-        "items": made.items,
-        "queries": made.queries,
-        "judgments": made.judgments,
-        "qrels": made.qrels,
-    }
-    for name, table in tables.items():
+    for name, table in made.tables.items():
         write_table(folder.table_path(name), table)
     parts = made.queries.group_by("part").len().sort("part")
     summary = ["queries: " + ", ".join(f"{n:,} {part}" for part, n in parts.iter_rows())]
-    return {name: table.height for name, table in tables.items()}, summary + _aside(made.set_aside)
+    rows = {name: table.height for name, table in made.tables.items() if table.height}
+    return rows, summary + _aside(made.set_aside)
 
 
 def mine(job: Job, folder: StageFolder) -> Outcome:
@@ -88,35 +50,6 @@ def mine(job: Job, folder: StageFolder) -> Outcome:
     shared = [f"{r['a']} and {r['b']} share {r['overlap']:.0%}" for r in deepest.to_dicts()]
     summary = [f"of their top results, {', '.join(shared)}"] if shared else []
     return {"queries": queries.height, "candidates": rows}, summary + _aside(aside)
-
-
-def annotate(job: Job, folder: StageFolder) -> Outcome:
-    """Fit the judge and grade the candidates that some level could use."""
-    from trivium.stages.annotate import fit_once
-
-    fitted = fit_once(
-        job.table("inputs", "judgments"),
-        job.table("inputs", "items"),
-        job.table("inputs", "queries"),
-        job.config.annotate,
-        seed=job.config.run.seed,
-        folder=folder.path,
-    )
-    shards = job.shards(job.table("mine", "queries"))
-    work = AnnotateShards(job.workspace, job.config)
-    counts = run_shards(job.executor, work, folder, "labels", shards)
-    rows = sum(shard["rows"] for shard in counts)
-    measures = fitted.agreement.measures
-    spoken = [
-        f"{row['measure']} {row['value']:.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}]"
-        for row in measures.filter(pl.col("measure").is_in(SPOKEN)).to_dicts()
-    ]
-    pairs, queries = measures.select("pairs", "queries").row(0)
-    summary = [
-        f"judge against {pairs} human grades of {queries} unseen queries: {', '.join(spoken)}",
-        *(f"not annotated, {reason}: {n:,}" for reason, n in total(counts, "left_out").items()),
-    ]
-    return {"labels": rows}, summary
 
 
 def examples(job: Job, folder: StageFolder) -> Outcome:
@@ -285,6 +218,7 @@ def _aside(counts: Mapping[str, int]) -> list[str]:
 STEPS: Mapping[str, Callable[[Job, StageFolder], Outcome]] = {
     "inputs": inputs,
     "mine": mine,
+    "judges": judges,
     "annotate": annotate,
     "examples": examples,
     "train": train,

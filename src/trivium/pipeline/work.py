@@ -4,20 +4,48 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from trivium.domain.disagreement import found_by, overlap
+from trivium.domain.levels import deep_sample
 from trivium.foundation.config import Config
 from trivium.foundation.tables import candidates_schema, empty, labels_schema
 from trivium.foundation.workspace import Workspace
 from trivium.pipeline.shards import ShardWork, shard_of
 
+if TYPE_CHECKING:
+    from trivium.stages.mine import Miner
+
 OVERLAP_DEPTHS = (10, 100, 500)
 """Depths at which overlap is reported, and the full depth besides."""
 
 Done = tuple[pl.DataFrame, Mapping[str, Any]]
+
+
+_latest: tuple[tuple[str, object], Miner] | None = None
+
+
+def _miner(workspace: Workspace, config: Config) -> Miner:
+    """The channels over the catalog; the latest ones are kept, for two tables are mined by them."""
+    global _latest
+    from trivium.stages.mine import Miner
+
+    # What `mine` was planned from names the catalog's content, the model's and the synonyms'.
+    key = (str(workspace.root), workspace.stage("mine").begun())
+    if _latest is None or _latest[0] != key:
+        miner = Miner(
+            workspace.stage("inputs").read("items").drop("judge_text"),
+            config.mine,
+            config.data,
+            cache=workspace.cache,
+            token_similar=4 * config.examples.max_negatives,
+            band=(config.examples.tfidf_low, config.examples.tfidf_high),
+            seed=config.run.seed,
+        )
+        _latest = (key, miner)
+    return _latest[1]
 
 
 @dataclass(frozen=True)
@@ -29,19 +57,8 @@ class MineShards:
 
     def __call__(self) -> ShardWork:
         """Build the channels over the catalog."""
-        from trivium.stages.mine import Miner
-
         queries = self.workspace.stage("mine").read("queries")
-        miner = Miner(
-            self.workspace.stage("inputs").read("items").drop("judge_text"),
-            self.config.mine,
-            self.config.data,
-            cache=self.workspace.cache,
-            token_similar=4 * self.config.examples.max_negatives,
-            band=(self.config.examples.tfidf_low, self.config.examples.tfidf_high),
-            seed=self.config.run.seed,
-        )
-
+        miner = _miner(self.workspace, self.config)
         channels, deepest = self.config.mine.channels, self.config.mine.depth
         depths = [depth for depth in OVERLAP_DEPTHS if depth < deepest] + [deepest]
 
@@ -57,6 +74,29 @@ class MineShards:
 
 
 @dataclass(frozen=True)
+class PoolShards:
+    """Mines shards of the judged queries; keeps what humans graded, and a sample from far down."""
+
+    workspace: Workspace
+    config: Config
+
+    def __call__(self) -> ShardWork:
+        """Build the channels, unless this process has just built them."""
+        queries = self.workspace.stage("judges").read("queries")
+        judged = self.workspace.stage("inputs").read("judgments").select("query_id", "item_id")
+        config, miner = self.config, _miner(self.workspace, self.config)
+
+        def work(number: int) -> Done:
+            candidates = miner.mine(shard_of(queries, number, config.run.shard))
+            graded = candidates.join(judged, on=["query_id", "item_id"], how="semi")
+            far = deep_sample(candidates, config.examples, config.mine, config.run.seed)
+            rows = pl.concat([graded, far]).unique(["query_id", "item_id"])
+            return rows.sort("query_id", "item_id"), {}
+
+        return work
+
+
+@dataclass(frozen=True)
 class AnnotateShards:
     """Labels shards of candidates."""
 
@@ -64,22 +104,37 @@ class AnnotateShards:
     config: Config
 
     def __call__(self) -> ShardWork:
-        """Load the fitted judge."""
-        from trivium.stages.annotate import FittedJudge, label, select, with_texts
+        """Load the judges and their cascade."""
+        from trivium.adapters.ledger import Prices
+        from trivium.domain.agreement import GROUP_COLUMNS, group_sizes, with_groups
+        from trivium.domain.teaching import with_texts
+        from trivium.pipeline.judging import panel_of
+        from trivium.stages.annotate.cascading import FittedCascade
+        from trivium.stages.annotate.labelling import label
+        from trivium.stages.annotate.selection import select
 
-        fitted = FittedJudge.load(self.workspace.stage("annotate").path)
+        fitted = FittedCascade.load(self.workspace.stage("annotate").path)
         assert fitted is not None
+        panel = panel_of(self.workspace, self.config)
+        prices = {judge.name: Prices.of(judge) for judge in self.config.annotate.judges}
         items = self.workspace.stage("inputs").read("items").select("item_id", "judge_text")
         queries = self.workspace.stage("inputs").read("queries").select("query_id", "judge_text")
         mined, config = self.workspace.stage("mine"), self.config
+        band = (config.examples.tfidf_low, config.examples.tfidf_high)
 
         def work(number: int) -> Done:
             candidates = pl.read_parquet(mined.shard_path("candidates", number), memory_map=False)
             chosen = select(candidates, config.annotate, config.examples, config.mine)
-            labels = label(with_texts(chosen.pairs, items, queries), fitted)
+            labels, unanswered = label(
+                with_texts(chosen.pairs, items, queries), panel, fitted, prices
+            )
             skipped = chosen.counts.filter(pl.col("reason") != "kept")
             left_out = dict(skipped.group_by("reason").agg(pl.col("pairs").sum()).iter_rows())
-            return labels, {"left_out": left_out, "tokens": int(labels["tokens"].sum())}
+            if unanswered:
+                left_out["no judge answered"] = unanswered
+            kept = candidates.join(chosen.pairs, on=["query_id", "item_id"], how="semi")
+            groups = group_sizes(with_groups(kept, band), GROUP_COLUMNS).to_dicts()
+            return labels, {"left_out": left_out, "groups": groups}
 
         return work
 
@@ -135,4 +190,6 @@ class ExampleShards:
 
     def _nothing(self) -> tuple[pl.DataFrame, pl.DataFrame]:
         channels = tuple(self.config.mine.channels)
-        return empty(candidates_schema(channels)), empty(labels_schema(("cross_encoder",)))
+        return empty(candidates_schema(channels)), empty(
+            labels_schema(tuple(judge.name for judge in self.config.annotate.judges))
+        )

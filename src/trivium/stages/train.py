@@ -18,10 +18,11 @@ import polars as pl
 
 from trivium.domain.curriculum import known_relevant, stages_of, training_rows
 from trivium.domain.measures import measure
-from trivium.foundation.config import EvaluateConfig, StageConfig, TrainConfig
+from trivium.foundation.config import EvaluateConfig
 from trivium.foundation.console import say
 from trivium.foundation.errors import InputError
 from trivium.foundation.tables import RELEVANT
+from trivium.foundation.train_config import StageConfig, TrainConfig
 from trivium.foundation.workspace import read_json, write_json, write_table
 
 

@@ -1,19 +1,23 @@
 """Pairs as flat arrays of token ids, and batches of them whose shapes repeat.
 
-In: texts of pairs. Out: padded arrays of token ids. Lengths are padded to multiples of eight with
-at least one pad in every row: a batch without padding takes another path through attention, with
-other rounding.
+In: texts of pairs, as they are or in a template. Out: padded arrays of token ids. Lengths are
+padded to multiples of eight with at least one pad in every row: a batch without padding takes
+another path through attention, with other rounding.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from string import Formatter
 from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+
+from trivium.adapters.judges.prompts import Prompt
+from trivium.foundation.errors import ConfigError
 
 Ints = NDArray[np.int64]
 
@@ -72,15 +76,119 @@ def tokenise(tokenizer: Any, pairs: pl.DataFrame, max_length: int) -> TokenTable
     pads = {"input_ids": int(tokenizer.pad_token_id)}
     if "token_type_ids" in tokenizer.model_input_names:
         pads["token_type_ids"] = int(tokenizer.pad_token_type_id)
-    flat: dict[str, list[NDArray[np.int32]]] = {name: [np.zeros(0, np.int32)] for name in pads}
-    lengths: list[int] = [0]
-    for chunk in pairs.select("query_text", "item_text").iter_slices(_CHUNK):
-        encoded = tokenizer(
+
+    def encode(chunk: pl.DataFrame) -> Mapping[str, list[list[int]]]:
+        encoded: Mapping[str, list[list[int]]] = tokenizer(
             chunk["query_text"].to_list(),
             chunk["item_text"].to_list(),
             truncation="longest_first",
             max_length=max_length,
         )
+        return encoded
+
+    return _table(encode, pairs, pads)
+
+
+def tokenise_prompts(
+    tokenizer: Any, prompt: Prompt, pairs: pl.DataFrame, max_length: int
+) -> TokenTable:
+    """Tokenise filled templates once, each text cut to the room that the template leaves it.
+
+    A decoder answers at its last token, so the template has to survive whole, its end above all:
+    the item is cut first, and the query only where it fills more than half of the room.
+
+    Args:
+        tokenizer: A transformers tokenizer.
+        prompt: The template.
+        pairs: Columns query_text and item_text.
+        max_length: Tokens to keep of a filled template.
+
+    Raises:
+        ConfigError: If the template alone has more tokens.
+    """
+    pieces = _pieces(tokenizer, prompt.text)
+    names = [piece.name for piece in pieces if piece.name]
+    room = max_length - sum(len(piece.ids) for piece in pieces)
+    if room < 2 * len(names):
+        raise ConfigError.of(
+            "max_length of the judge",
+            got=str(max_length),
+            expected=f"at least {max_length - room + 2 * len(names)}, for this template and texts",
+            fix="raise max_length, or shorten the template",
+        )
+
+    def encode(chunk: pl.DataFrame) -> Mapping[str, list[list[int]]]:
+        texts = []
+        for piece in (piece for piece in pieces if piece.name):
+            filled = [piece.lead + text for text in chunk[f"{piece.name}_text"]]
+            texts.append(tokenizer(filled, add_special_tokens=False)["input_ids"])
+        kept = _kept(np.array([[len(ids) for ids in row] for row in texts]).T, names, room)
+        return {
+            "input_ids": [
+                _joined(pieces, row, cut)
+                for row, cut in zip(zip(*texts, strict=True), kept, strict=True)
+            ]
+        }
+
+    return _table(encode, pairs, {"input_ids": int(tokenizer.pad_token_id)})
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A stretch of a template, and the text that follows it.
+
+    Attributes:
+        ids: Tokens of the stretch.
+        name: Of the text, "" where none follows.
+        lead: White space before the text, which most tokenizers join to its first word.
+    """
+
+    ids: list[int]
+    name: str
+    lead: str
+
+
+def _pieces(tokenizer: Any, template: str) -> list[_Piece]:
+    pieces: list[_Piece] = []
+    for literal, name, *_ in Formatter().parse(template):
+        text = literal.rstrip(" ") if name else literal
+        ids = tokenizer(text, add_special_tokens=not pieces)["input_ids"]
+        pieces.append(_Piece(list(ids), name or "", literal[len(text) :]))
+    return pieces
+
+
+def _kept(lengths: Ints, names: list[str], room: int) -> Ints:
+    """Tokens to keep of each text, (pairs, texts)."""
+    query = np.array(names) == "query"  # (texts,)
+    items = lengths[:, ~query].sum(axis=1)
+    most = np.maximum(room // 2, room - items) // query.sum()
+    kept: Ints = np.minimum(lengths, most[:, None])
+    most = (room - kept[:, query].sum(axis=1)) // (~query).sum()
+    kept[:, ~query] = np.minimum(lengths[:, ~query], most[:, None])
+    return kept
+
+
+def _joined(pieces: list[_Piece], texts: tuple[list[int], ...], kept: Ints) -> list[int]:
+    ids: list[int] = []
+    left = iter(zip(texts, kept.tolist(), strict=True))
+    for piece in pieces:
+        ids += piece.ids
+        if piece.name:
+            text, count = next(left)
+            ids += text[:count]
+    return ids
+
+
+def _table(
+    encode: Callable[[pl.DataFrame], Mapping[str, list[list[int]]]],
+    pairs: pl.DataFrame,
+    pads: Mapping[str, int],
+) -> TokenTable:
+    """Encode pairs chunk by chunk."""
+    flat: dict[str, list[NDArray[np.int32]]] = {name: [np.zeros(0, np.int32)] for name in pads}
+    lengths: list[int] = [0]
+    for chunk in pairs.select("query_text", "item_text").iter_slices(_CHUNK):
+        encoded = encode(chunk)
         for name in pads:
             flat[name].append(np.concatenate([np.array(ids, np.int32) for ids in encoded[name]]))
         lengths += [len(ids) for ids in encoded["input_ids"]]

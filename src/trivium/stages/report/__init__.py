@@ -6,7 +6,6 @@ In: `ReportData`, all of it but the metrics optional. Out: text. Command: `trivi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -14,6 +13,8 @@ import polars as pl
 from trivium.adapters import figures, templates
 from trivium.foundation.errors import InputError
 from trivium.foundation.tables import GRADE_NAMES, GRADES, METRICS, SEGMENTS, validate
+from trivium.stages.report import judging
+from trivium.stages.report.data import ReportData
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -25,51 +26,6 @@ _LOWER_IS_BETTER = ("embarrassing@", "bad@")
 _NEUTRAL = ("unjudged@",)
 
 Row = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class ReportData:
-    """What a report can show; a part that is None is said not to have run.
-
-    Shares (overlap, jaccard, precision, relative, confidence, accuracy) are from 0 to 1.
-
-    Attributes:
-        metrics: `tables.METRICS`; the segment of all queries is `OVERALL`. The first measure is
-            the one that the report is about.
-        gains: system, segment, measure, difference, ci_low, ci_high, relative, p_value, queries,
-            against the baseline.
-        baseline: Name of the baseline; when None, the one system of the metrics without gains.
-        title: The page's title.
-        config: Sections of the configuration.
-        manifest: stage, seconds, rows, summary (a list of lines), one row a finished stage.
-        simulated: Whether the data are simulated; a banner says so.
-        overlap: depth, a, b, overlap, jaccard, queries: pairs of channels, either way round.
-        found_by: channels (names joined by "+"), candidates.
-        reliability: kind ("raw" or "calibrated"), predicted, bin, confidence, accuracy, count.
-        agreement: measure, value, ci_low, ci_high, pairs, queries.
-        confusion: human, judged, pairs.
-        levels: level, rows, queries, precision (nullable), precision_pairs.
-        level_examples: query, title, level, grade, reason, one row a level.
-        curves: stage, step (counted in its stage), loss (nullable), ndcg (nullable).
-        best: stage, step and ndcg of the chosen checkpoint.
-    """
-
-    metrics: pl.DataFrame
-    gains: pl.DataFrame | None = None
-    baseline: str | None = None
-    title: str = "Trivium report"
-    config: Mapping[str, Mapping[str, Any]] | None = None
-    manifest: pl.DataFrame | None = None
-    simulated: bool = False
-    overlap: pl.DataFrame | None = None
-    found_by: pl.DataFrame | None = None
-    reliability: pl.DataFrame | None = None
-    agreement: pl.DataFrame | None = None
-    confusion: pl.DataFrame | None = None
-    levels: pl.DataFrame | None = None
-    level_examples: pl.DataFrame | None = None
-    curves: pl.DataFrame | None = None
-    best: Mapping[str, Any] | None = None
 
 
 def render(data: ReportData) -> str:
@@ -86,7 +42,7 @@ def render(data: ReportData) -> str:
         "grades": [f"{grade} {name}" for grade, name in zip(GRADES, GRADE_NAMES, strict=True)],
         "results": _results(data),
         "mining": _mining(data.overlap, data.found_by),
-        "judge": _judge(data.reliability, data.agreement, data.confusion),
+        "judge": judging.view(data),
         "levels": _levels(data.levels, data.level_examples),
         "training": _training(data.curves, data.best),
         "run": _run(data.manifest),
@@ -279,56 +235,6 @@ def _found_by(found_by: pl.DataFrame) -> dict[str, Any]:
     ]
     single = sum(count for members, count in sets if len(members) == 1)
     return {"names": names, "rows": rows, "total": total, "single": single / max(total, 1)}
-
-
-def _judge(
-    reliability: pl.DataFrame | None,
-    agreement: pl.DataFrame | None,
-    confusion: pl.DataFrame | None,
-) -> dict[str, Any] | None:
-    if reliability is None and agreement is None and confusion is None:
-        return None
-    errors = {} if reliability is None else _calibration_errors(reliability)
-    return {
-        "sentence": _judge_sentence(agreement, errors),
-        "agreement": None if agreement is None else agreement.to_dicts(),
-        "reliability": None if reliability is None else figures.reliability(reliability),
-        "errors": errors,
-        "confusion": None if confusion is None else _confusion(confusion),
-    }
-
-
-def _calibration_errors(reliability: pl.DataFrame) -> dict[str, float]:
-    """Expected calibration error of each kind: mean |accuracy - confidence| over all pairs."""
-    gap = (pl.col("accuracy") - pl.col("confidence")).abs()
-    weighted = (gap * pl.col("count")).sum() / pl.col("count").sum()
-    filled = reliability.filter(pl.col("count") > 0)
-    return dict(filled.group_by("kind").agg(weighted.alias("ece")).sort("kind").iter_rows())
-
-
-def _judge_sentence(agreement: pl.DataFrame | None, errors: Mapping[str, float]) -> str | None:
-    parts = []
-    if agreement is not None and len(agreement):
-        row = agreement.row(0, named=True)
-        parts.append(
-            f"Against human grades the judge's {templates.words(row['measure'])} is "
-            f"{templates.with_limits(row)} on {row['pairs']:,} pairs of {row['queries']:,} queries."
-        )
-    if {"raw", "calibrated"} <= errors.keys():
-        raw, calibrated = errors["raw"], errors["calibrated"]
-        parts.append(
-            f"Calibration takes the expected calibration error from {raw:.3f} to {calibrated:.3f}."
-        )
-    return " ".join(parts) or None
-
-
-def _confusion(confusion: pl.DataFrame) -> list[dict[str, Any]]:
-    pairs = {(h, j): n for h, j, n in confusion.select("human", "judged", "pairs").rows()}
-    rows = []
-    for human in GRADES:
-        cells = [pairs.get((human, judged), 0) for judged in GRADES]
-        rows.append({"cells": [(cell, cell / max(sum(cells), 1)) for cell in cells]})
-    return rows
 
 
 def _levels(levels: pl.DataFrame | None, examples: pl.DataFrame | None) -> dict[str, Any] | None:

@@ -1,13 +1,14 @@
 """Read and check the user's tables, write their texts, and deal the queries into parts.
 
 In: the files that `[data]` names. Out: items (with text and judge_text), queries (with text,
-judge_text, segment and part), judgments and qrels (one grade a pair).
+judge_text, segment and part), judgments and qrels (one grade a pair), ratings (the judgments rater
+by rater), further (the graded pairs of other catalogs).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import polars as pl
@@ -17,8 +18,11 @@ from trivium.domain.judgments import consensus
 from trivium.domain.splits import with_parts, with_segments
 from trivium.foundation import tables
 from trivium.foundation.config import Config, DataConfig
-from trivium.foundation.errors import Fault, InputError, TriviumError, combined
-from trivium.foundation.text import render
+from trivium.foundation.errors import InputError, TriviumError, combined
+from trivium.stages.inputs.checks import check_ids, check_texts, with_texts
+from trivium.stages.inputs.further import read_further, without_held_out
+
+TABLES = ("items", "queries", "judgments", "qrels", "ratings", "further")
 
 
 @dataclass(frozen=True)
@@ -30,14 +34,23 @@ class Inputs:
         queries: query_id, query, text, judge_text, frequency, segment, part.
         judgments: query_id, item_id, grade, one row a pair: the human grades that may teach.
         qrels: query_id, item_id, grade, one row a pair: the grades of validation and test.
-        set_aside: Reason to number of queries that take no part.
+        ratings: query_id, item_id, grade, rater: the judgments that name their raters.
+        further: query_text, item_text, grade, catalog: graded pairs of other catalogs.
+        set_aside: Reason to number of queries (of other catalogs: pairs) that take no part.
     """
 
     items: pl.DataFrame
     queries: pl.DataFrame
     judgments: pl.DataFrame
     qrels: pl.DataFrame
+    ratings: pl.DataFrame
+    further: pl.DataFrame
     set_aside: dict[str, int]
+
+    @property
+    def tables(self) -> dict[str, pl.DataFrame]:
+        """The tables by name."""
+        return {name: getattr(self, name) for name in TABLES}
 
 
 @dataclass(frozen=True)
@@ -48,6 +61,7 @@ class RawTables:
     queries: pl.DataFrame
     judgments: pl.DataFrame
     qrels: pl.DataFrame
+    further: pl.DataFrame = field(default_factory=partial(tables.empty, tables.TEACHING))
 
 
 def read_inputs(config: Config) -> Inputs:
@@ -72,9 +86,10 @@ def read_inputs(config: Config) -> Inputs:
         }
     )
     unfit = _unfit(read | sound, sound, config.data)
-    if errors := [*unread, *unsound, *unfit]:
+    further, unusable = _each({"further": partial(read_further, config.data.further)})
+    if errors := [*unread, *unsound, *unfit, *unusable]:
         raise combined(errors)
-    return _made(RawTables(**sound), config)
+    return _made(RawTables(**sound, **further), config)
 
 
 def prepare(raw: RawTables, config: Config) -> Inputs:
@@ -102,13 +117,27 @@ def _made(raw: RawTables, config: Config) -> Inputs:
     leaks = queries["part"].null_count()
     queries = with_texts(queries.filter(pl.col("part").is_not_null()), config.data, "query")
     names = ["query_id", "query", "text", "judge_text", "frequency", "segment", "part"]
+    further = without_held_out(raw.further, queries)
+    set_aside = {
+        "same words as a query held out": leaks,
+        "pairs of other catalogs with the words of a query held out": raw.further.height
+        - further.height,
+    }
     return Inputs(
         items=with_texts(raw.items, config.data, "item").sort("item_id"),
         queries=queries.select(names),
         judgments=judgments,
         qrels=qrels,
-        set_aside={"same words as a query held out": leaks} if leaks else {},
+        ratings=_ratings(raw.judgments),
+        further=further,
+        set_aside={why: count for why, count in set_aside.items() if count},
     )
+
+
+def _ratings(judgments: pl.DataFrame) -> pl.DataFrame:
+    if "rater" not in judgments.columns:
+        return tables.empty(tables.JUDGMENTS)
+    return judgments.filter(pl.col("rater").is_not_null()).sort("query_id", "item_id", "rater")
 
 
 def _read(
@@ -117,7 +146,7 @@ def _read(
     paths = getattr(data, name)
     if paths:
         return read_files(paths, mapping)
-    if name == "qrels":
+    if name in {"judgments", "qrels"}:
         return tables.empty(schema)
     raise InputError.of(
         f"data.{name}", got="no file", expected="at least one", fix=f"set data.{name}"
@@ -151,90 +180,6 @@ def _unfit(
     }
     for name, column, side in (("items", "title", "item"), ("queries", "query", "query")):
         if name in sound:
-            steps[name] = partial(_check_texts, sound[name], name, column)
+            steps[name] = partial(check_texts, sound[name], name, column)
             steps[f"{side} text"] = partial(with_texts, sound[name], data, side)
     return _each(steps)[1]
-
-
-def _check_texts(table: pl.DataFrame, name: str, column: str) -> pl.DataFrame:
-    blank = table.filter(pl.col(column).str.strip_chars() == "")
-    if blank.height:
-        raise InputError.of(
-            f"{name}: column '{column}'",
-            got=f"{blank.height} blank text(s), the first of id {blank[table.columns[0]][0]!r}",
-            expected="a text in every row",
-            fix="fill or drop these rows at the source",
-        )
-    return table
-
-
-def check_ids(name: str, read: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
-    """Return a table of pairs, all of whose ids must be those of the tables of queries and items.
-
-    Args:
-        name: Which of `read` it is.
-        read: Tables by name, `queries` and `items` among them; a column that either side lacks is
-            for other checks to report.
-
-    Raises:
-        InputError: If some ids are unknown.
-    """
-    judgments, faults = read[name], []
-    for column, other in (("query_id", "queries"), ("item_id", "items")):
-        if other not in read or any(column not in read[table].columns for table in (name, other)):
-            continue
-        orphans = _orphans(judgments[column], read[other][column])
-        if len(orphans):
-            faults.append(
-                Fault(
-                    f"{name}: column '{column}'",
-                    got=f"{len(orphans)} row(s) with unknown ids such as {orphans[0]!r}",
-                    expected=f"ids of the {column.removesuffix('_id')} table",
-                    fix="drop these rows, or add what they name",
-                )
-            )
-    if faults:
-        raise InputError(*faults)
-    return judgments
-
-
-def _orphans(ids: pl.Series, known: pl.Series) -> pl.Series:
-    ids = tables.converted(ids, pl.String)
-    known = tables.converted(known, pl.String).drop_nulls()
-    return ids.filter(~ids.is_in(known.implode())) if len(known) else ids.clear()
-
-
-def with_texts(table: pl.DataFrame, data: DataConfig, side: str) -> pl.DataFrame:
-    """Write the texts that towers (text) and judges (judge_text) read.
-
-    Args:
-        table: Items or queries, their id in the first column.
-        data: The templates.
-        side: `item` or `query`.
-
-    Raises:
-        InputError: If a template names a field that is absent, or leaves a row without text.
-    """
-    base = {"item": "title", "query": "query"}[side]
-    templates = {"text": f"{side}_text", "judge_text": f"judge_{side}_text"}
-    texts = [
-        render(getattr(data, setting), table.schema, f"data.{setting}").alias(name)
-        for name, setting in templates.items()
-    ]
-    made = table.with_columns(texts)
-    full = made.filter(pl.col(base).str.strip_chars() != "")
-    faults = []
-    for name, setting in templates.items():
-        blank = full.filter(pl.col(name) == "")[table.columns[0]]
-        if len(blank):
-            faults.append(
-                Fault(
-                    f"data.{setting}",
-                    got=f"an empty text for {len(blank)} row(s), the first of id {blank[0]!r}",
-                    expected="a text for every row",
-                    fix=f"name a field that every row has, such as {{{base}}}",
-                )
-            )
-    if faults:
-        raise InputError(*faults)
-    return made

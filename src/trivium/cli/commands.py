@@ -1,0 +1,13 @@
+"""All commands: those of the stages, and the groups beside them."""
+
+from __future__ import annotations
+
+from trivium.cli.app import app
+from trivium.cli.judge import cascade_app, judge_app
+from trivium.cli.seed import seed_app
+
+app.add_typer(seed_app, name="seed")
+app.add_typer(judge_app, name="judge")
+app.add_typer(cascade_app, name="cascade")
+
+__all__ = ["app"]

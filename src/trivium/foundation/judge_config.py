@@ -1,0 +1,166 @@
+"""Settings of the judges: `[[annotate.judges]]`, one entry a judge, the cheapest first."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
+
+from trivium.foundation.sections import Positive, Section, Share
+
+Money = Annotated[float, Field(ge=0.0)]
+
+
+_TAKEN = ("vote", "cascade")  # what tables call the labels that no single judge gave
+PRICE_FIELDS = ("usd_per_million_tokens", "usd_per_million_written", "usd_per_hour")
+
+
+class JudgeSection(Section):
+    """What every judge has."""
+
+    kind: str = Field(description="an entry point of the group trivium.judges")
+    name: str = Field("", description="of its column p_<name>; its kind when empty")
+    usd_per_million_tokens: Money = Field(0.0, description="price of what it reads")
+    usd_per_million_written: Money = Field(0.0, description="price of what it writes")
+    usd_per_hour: Money = Field(0.0, description="price of the machine that it runs on")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, raw: Any) -> Any:
+        if not isinstance(raw, dict) or raw.get("name"):
+            return raw
+        default = cls.model_fields["kind"].default
+        return raw | {"name": raw.get("kind", default if isinstance(default, str) else "")}
+
+    @model_validator(mode="after")
+    def _usable(self) -> JudgeSection:
+        if not re.fullmatch(r"[a-z0-9]\w*", self.name) or self.name in _TAKEN:
+            taken = " or ".join(map(repr, _TAKEN))
+            raise ValueError(
+                f"a name of small letters, digits and '_', not {taken}, not {self.name!r}"
+            )
+        return self
+
+
+class FeaturesConfig(JudgeSection):
+    """Gradient-boosted trees over words, numbers, units and embeddings of a pair."""
+
+    kind: Literal["features"] = Field("features", description="of judge")
+    model: str | None = Field(
+        None, description="tower whose cosine is a feature; null = mine.model, '' = none"
+    )
+    rounds: Positive = Field(200, description="trees of each of the four boundaries")
+    leaves: Positive = Field(15, description="leaves of a tree")
+    learning_rate: float = Field(0.05, gt=0, description="shrinkage of each tree")
+
+
+class CrossEncoderConfig(JudgeSection):
+    """An encoder that reads query and item together, with one class a grade."""
+
+    kind: Literal["cross_encoder"] = Field("cross_encoder", description="of judge")
+    model: str = Field("microsoft/deberta-v3-base", description="its body; named as mine.model is")
+    loss: Literal["rps", "cross_entropy", "weighted"] = Field(
+        "rps",
+        description="cross-entropy + ranked probability score; plain; or weighted by rarity",
+    )
+    epochs: float = Field(3.0, gt=0, description="passes over the seed's grades")
+    batch: Positive = Field(32, description="pairs in a step of training")
+    learning_rate: float = Field(5e-5, gt=0, description="peak of the learning rate")
+    warmup: Share = Field(0.1, description="share of the steps in which the rate rises")
+    max_length: Positive = Field(96, description="tokens of a pair that are read")
+
+
+class LoraLlmConfig(JudgeSection):
+    """A decoder with a classification head and low-rank adapters, reading a filled prompt."""
+
+    kind: Literal["lora_llm"] = Field("lora_llm", description="of judge")
+    model: str = Field("google/gemma-2b", description="named as mine.model is, or a GGUF file")
+    prompt: Path | None = Field(
+        None, description="template with {query} and {item}; the packaged one when null"
+    )
+    load: Literal["auto", "fp32", "bf16", "int8"] = Field(
+        "auto", description="number type of the frozen weights; auto = bf16 where it is fast"
+    )
+    rank: Positive = Field(16, description="of the adapters")
+    alpha: float = Field(32.0, gt=0, description="their scale is alpha / rank")
+    targets: list[str] | Literal["all-linear"] = Field(
+        "all-linear", description="layers that get adapters"
+    )
+    pairs: Positive | None = Field(None, description="most pairs to learn from; null = all")
+    loss: Literal["rps", "cross_entropy", "weighted"] = Field("rps", description="as above")
+    epochs: float = Field(1.0, gt=0, description="passes over the pairs")
+    batch: Positive = Field(16, description="pairs in a step of training")
+    learning_rate: float = Field(2e-4, gt=0, description="peak of the learning rate")
+    warmup: Share = Field(0.1, description="share of the steps in which the rate rises")
+    max_length: Positive = Field(128, description="tokens of the prompt that are read")
+
+
+class ChatConfig(JudgeSection):
+    """A model behind an OpenAI-compatible endpoint, asked with a prompt, never trained."""
+
+    kind: Literal["chat"] = Field("chat", description="of judge")
+    url: str = Field("http://localhost:8000/v1", description="base address of the endpoint")
+    model: str = Field(description="the endpoint's name of the model")
+    prompt: Path | None = Field(
+        None, description="template with {query} and {item}; the packaged one when null"
+    )
+    api_key_variable: str = Field(
+        "OPENAI_API_KEY", description="environment variable that holds the key"
+    )
+    answer: Literal["auto", "logprobs", "json"] = Field(
+        "auto", description="grade from token log-probabilities, from JSON, or whichever is there"
+    )
+    concurrency: Positive = Field(8, description="requests in flight")
+    requests_per_minute: Positive | None = Field(None, description="limit on the rate; null = none")
+    timeout_s: float = Field(60.0, gt=0, description="seconds to wait for an answer")
+    attempts: Positive = Field(5, description="times that a pair is asked before it is given up")
+    max_tokens: Positive = Field(32, description="tokens that an answer may have")
+
+
+class StackedConfig(JudgeSection):
+    """A judge made of earlier ones: it learns how to weigh what they say."""
+
+    kind: Literal["stacked"] = Field("stacked", description="of judge")
+    of: list[str] = Field(min_length=2, description="names of earlier judges")
+    pairs: Positive = Field(
+        2000, description="most pairs to learn from; each of the earlier judges is asked about them"
+    )
+
+
+class PluginConfig(JudgeSection):
+    """A judge of another package, with whatever settings it takes."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+
+BUILT_IN: Mapping[str, type[JudgeSection]] = {
+    "features": FeaturesConfig,
+    "cross_encoder": CrossEncoderConfig,
+    "lora_llm": LoraLlmConfig,
+    "chat": ChatConfig,
+    "stacked": StackedConfig,
+}
+
+
+def judge_section(kind: str) -> type[JudgeSection]:
+    """The settings of a kind of judge."""
+    return BUILT_IN.get(kind, PluginConfig)
+
+
+def _tag(raw: Any) -> str:
+    kind = raw.get("kind") if isinstance(raw, dict) else getattr(raw, "kind", None)
+    return str(kind) if kind in BUILT_IN else "plugin"
+
+
+JudgeConfig: TypeAlias = Annotated[
+    Annotated[FeaturesConfig, Tag("features")]
+    | Annotated[CrossEncoderConfig, Tag("cross_encoder")]
+    | Annotated[LoraLlmConfig, Tag("lora_llm")]
+    | Annotated[ChatConfig, Tag("chat")]
+    | Annotated[StackedConfig, Tag("stacked")]
+    | Annotated[PluginConfig, Tag("plugin")],
+    Discriminator(_tag),
+]

@@ -1,0 +1,184 @@
+"""From what the judges said of held-out pairs to a cascade: calibrations, then thresholds.
+
+In: answers of every judge about pairs that taught none of them. Out: a calibration for each judge,
+from the part `calibration`, and the thresholds, from the part `tuning`. One judge without a target
+needs no thresholds: both parts then calibrate it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from trivium.domain.calibration import Calibrated, Calibration
+from trivium.domain.cascade import Cascade, Settling
+from trivium.domain.teaching import HUMAN, check_enough
+from trivium.domain.tuning import Tuned, tune
+from trivium.foundation.annotate_config import AnnotateConfig
+from trivium.foundation.workspace import read_json, write_json
+
+_FILE = "cascade.json"
+
+
+@dataclass(frozen=True)
+class FittedCascade:
+    """Judges that are calibrated, and when each is sure enough.
+
+    Attributes:
+        cascade: The judges in order and their thresholds.
+        calibrations: A calibration for each judge.
+        promise: What is promised of the accepted labels, in words.
+    """
+
+    cascade: Cascade
+    calibrations: Mapping[str, Calibration]
+    promise: str
+
+    def calibrated(self, answers: pl.DataFrame) -> dict[str, Calibrated]:
+        """Calibrate columns p_<judge>, null where a judge gave no answer."""
+        return _calibrated(self.calibrations, answers)
+
+    def replay(self, answers: pl.DataFrame) -> pl.DataFrame:
+        """Settle pairs of which every judge's answer is known; see `Settling.table`."""
+        settling = Settling(self.cascade, len(answers))
+        for name, said in self.calibrated(answers).items():
+            rows = settling.open(name)
+            settling.hear(name, rows, rows_of(said, rows))
+        return settling.table()
+
+    def asked(self, answers: pl.DataFrame) -> dict[str, float]:
+        """Share of some pairs that each judge is asked about."""
+        settling, shares = Settling(self.cascade, len(answers)), {}
+        for name, said in self.calibrated(answers).items():
+            rows = settling.open(name)
+            shares[name] = len(rows) / max(len(answers), 1)
+            settling.hear(name, rows, rows_of(said, rows))
+        return shares
+
+    def save(self, folder: Path) -> None:
+        """Write everything into a folder."""
+        fitted = {name: curve.as_dict() for name, curve in self.calibrations.items()}
+        content = {"cascade": self.cascade.as_dict(), "calibrations": fitted}
+        write_json(folder / _FILE, {**content, "promise": self.promise})
+
+    @classmethod
+    def load(cls, folder: Path) -> FittedCascade | None:
+        """Read back what `save` wrote; nothing if it is not there."""
+        content = read_json(folder / _FILE)
+        if content is None:
+            return None
+        fitted = content["calibrations"]
+        return cls(
+            Cascade.from_dict(content["cascade"]),
+            {name: Calibration.from_dict(plain) for name, plain in fitted.items()},
+            content["promise"],
+        )
+
+
+def fit_cascade(
+    answers: pl.DataFrame, config: AnnotateConfig, costs: Mapping[str, float], seed: int
+) -> tuple[FittedCascade, Tuned]:
+    """Calibrate the judges and find their thresholds.
+
+    Args:
+        answers: What the judges said of held-out pairs (`stages.judges.HeldOut`).
+        config: Method of calibration, target and guarantee.
+        costs: What each judge costs for a pair, in any one unit.
+        seed: Seed of what is drawn by lot.
+
+    Returns:
+        The cascade, and how it was tuned.
+
+    Raises:
+        InputError: If a class has too few labels and `few_labels` is "refuse", or thresholds are
+            to be found on too few judged queries.
+    """
+    names = tuple(judge.name for judge in config.judges)
+    alone = len(names) == 1 and config.target_agreement is None and not config.thresholds
+    parts = ["calibration", "tuning"] if alone else ["calibration"]
+    calibrating = answers.filter(pl.col("part").is_in(parts))
+    tuning = of_humans(answers, "calibration" if alone else "tuning")
+    if not alone and not config.thresholds:
+        check_enough(tuning, ("tuning",))
+    calibrations = {name: _calibration(calibrating, name, config) for name in names}
+    tuned = tune(
+        _calibrated(calibrations, tuning),
+        grades_of(tuning),
+        query_codes(tuning),
+        costs,
+        thresholds=given_thresholds(config, alone=alone),
+        target=config.target_agreement,
+        mode="per_class" if config.guarantee == "per_class" else "overall",
+        over="labelled" if config.guarantee == "labelled" else "accepted",
+        bound=config.bound,
+        delta=config.risk,
+        ties=config.ties,
+        path_data=_path_data(calibrations, of_humans(answers, "calibration")),
+        seed=seed,
+    )
+    return FittedCascade(tuned.cascade, calibrations, tuned.promise), tuned
+
+
+def of_humans(answers: pl.DataFrame, part: str) -> pl.DataFrame:
+    """The pairs of a part that humans graded."""
+    return answers.filter((pl.col("part") == part) & (pl.col("source") == HUMAN))
+
+
+def raw_of(answers: pl.DataFrame, judge: str) -> NDArray[np.float64]:
+    """A judge's probabilities, (pairs, 5), NaN where it gave no answer."""
+    column = answers[f"p_{judge}"]
+    nothing = pl.lit([float("nan")] * 5, dtype=column.dtype)
+    filled = answers.select(pl.col(f"p_{judge}").fill_null(nothing)).to_series()
+    return filled.to_numpy().astype(np.float64).reshape(len(answers), 5)
+
+
+def rows_of(said: Calibrated, rows: NDArray[np.int64]) -> Calibrated:
+    """Some rows of what a judge says."""
+    return Calibrated(said.probabilities[rows], said.grades[rows], said.confidence[rows])
+
+
+def grades_of(pairs: pl.DataFrame) -> NDArray[np.int64]:
+    """Human grades, (pairs,)."""
+    return pairs["grade"].cast(pl.Int64).to_numpy()
+
+
+def query_codes(pairs: pl.DataFrame) -> NDArray[np.int64]:
+    """Queries numbered from 0, (pairs,)."""
+    return pairs["query_id"].rank("dense").to_numpy().astype(np.int64) - 1
+
+
+def given_thresholds(config: AnnotateConfig, *, alone: bool) -> dict[str, tuple[float, ...]] | None:
+    """The thresholds that the configuration gives; None where they are to be found."""
+    if alone:
+        return {config.judges[0].name: (0.0,) * 5}
+    if not config.thresholds:
+        return None
+    return {name: tuple(values) for name, values in config.thresholds.items()}
+
+
+def _calibration(pairs: pl.DataFrame, judge: str, config: AnnotateConfig) -> Calibration:
+    return Calibration.fit(
+        config.calibration,
+        raw_of(pairs, judge),
+        grades_of(pairs),
+        min_count=config.min_calibration,
+        few=config.few_labels,
+        query_ids=pairs["query_id"],
+    )
+
+
+def _calibrated(
+    calibrations: Mapping[str, Calibration], answers: pl.DataFrame
+) -> dict[str, Calibrated]:
+    return {name: curve.apply(raw_of(answers, name)) for name, curve in calibrations.items()}
+
+
+def _path_data(
+    calibrations: Mapping[str, Calibration], pairs: pl.DataFrame
+) -> tuple[dict[str, Calibrated], NDArray[np.int64], NDArray[np.int64]]:
+    return _calibrated(calibrations, pairs), grades_of(pairs), query_codes(pairs)

@@ -1,0 +1,75 @@
+"""Graded pairs of other catalogs: judges learn from them, on the same scale of grades.
+
+In: the files that `[[data.further]]` names. Out: query_text, item_text, grade, catalog.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from trivium.adapters.files import names_of, read_files
+from trivium.domain.judgments import consensus
+from trivium.foundation import tables
+from trivium.foundation.sections import CatalogConfig
+from trivium.foundation.text import normalise, render
+from trivium.stages.inputs.checks import check_ids
+
+_HELD_OUT = ("calibration", "tuning", "agreement", "validation", "test")
+
+
+def read_further(catalogs: Sequence[CatalogConfig]) -> pl.DataFrame:
+    """Read the graded pairs of other catalogs.
+
+    Returns:
+        Columns query_text, item_text, grade, catalog (from 0, as configured), sorted by all.
+
+    Raises:
+        InputError: If a file is faulty, or a judgment names an unknown item or query.
+        ConfigError: If a template names a field that is absent.
+    """
+    read = [_read(catalog, at) for at, catalog in enumerate(catalogs)]
+    return pl.concat([tables.empty(tables.TEACHING), *read]).sort(pl.all())
+
+
+def without_held_out(further: pl.DataFrame, queries: pl.DataFrame) -> pl.DataFrame:
+    """Leave out pairs whose query has the words of one that is held out from teaching.
+
+    Args:
+        further: What `read_further` gave.
+        queries: Columns query, judge_text and part.
+    """
+    if further.is_empty():
+        return further
+    held_out = queries.filter(pl.col("part").is_in(_HELD_OUT))
+    words = pl.concat(
+        [held_out.select(_words("query")), held_out.select(_words("judge_text"))]
+    ).to_series()
+    return further.filter(~_words("query_text").is_in(words.implode()))
+
+
+def _words(column: str) -> pl.Expr:
+    return normalise(column).str.split(" ").list.sort().list.join(" ").alias("words")
+
+
+def _read(catalog: CatalogConfig, number: int) -> pl.DataFrame:
+    schemas = {
+        "items": (tables.ITEMS, catalog.columns.items),
+        "queries": (tables.QUERIES, catalog.columns.queries),
+        "judgments": (tables.JUDGMENTS, catalog.columns.judgments),
+    }
+    read = {}
+    for name, (schema, mapping) in schemas.items():
+        paths = getattr(catalog, name)
+        read[name] = tables.validate(read_files(paths, mapping), schema, names_of(paths))
+    where = f"data.further[{number}]"
+    graded = consensus(check_ids(where, {**read, where: read["judgments"]}))
+    query = render(catalog.judge_query_text, read["queries"].schema, f"{where}.judge_query_text")
+    item = render(catalog.judge_item_text, read["items"].schema, f"{where}.judge_item_text")
+    return (
+        graded.join(read["queries"].select("query_id", query.alias("query_text")), on="query_id")
+        .join(read["items"].select("item_id", item.alias("item_text")), on="item_id")
+        .filter((pl.col("query_text") != "") & (pl.col("item_text") != ""))
+        .select("query_text", "item_text", "grade", pl.lit(number, dtype=pl.Int32).alias("catalog"))
+    )
