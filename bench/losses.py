@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from cascade import HELD_OUT, TOWER_MODEL, config_of, limited, taught_by
+from cascade import HELD_OUT, TOWER_MODEL, limited, taught_by
 from graded_sets import NAMES, load, without_leaks
 from trivium.adapters.judges import collect
 from trivium.adapters.judges.cross_encoder import CrossEncoderJudge
@@ -52,9 +52,8 @@ def main() -> None:
         parser.error("name the folder of real data with --data or TRIVIUM_DATA")
     quieten()
     count, seeds = (500, 1) if chosen.quick else (chosen.pairs, chosen.seeds)
-    section = config_of(quick=False).annotate
     sets = without_leaks([load(Path(chosen.data), name, 0) for name in NAMES])
-    each = {one.name: limited(taught_by(one, section)) for one in sets}
+    each = {one.name: limited(taught_by(one)) for one in sets}
     teaching = pl.concat([made.of("seed") for made in each.values()])
     figures: dict[str, Any] = {"pairs": count, "seeds": seeds, "queries": HELD_OUT["agreement"]}
     for loss in LOSSES:

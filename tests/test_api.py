@@ -256,6 +256,14 @@ def test_keywords_that_a_function_does_not_take(market: Tables) -> None:
     assert "queries" not in nowhere.expected.split(", ")
 
 
+def test_annotate_refuses_what_needs_the_candidates_of_judged_queries(
+    market: Tables, mined: tuple[pl.DataFrame, pl.DataFrame]
+) -> None:
+    queries, candidates = mined
+    with pytest.raises(ConfigError, match="deep"):
+        trivium.annotate(candidates, market.items, queries, market.judgments, deep=0.5)
+
+
 def test_settings_of_the_other_sections_that_a_function_reads(
     market: Tables, mined: tuple[pl.DataFrame, pl.DataFrame]
 ) -> None:

@@ -113,6 +113,7 @@ JUDGE_FAULTS = [
     ([{"kind": "features"}, {"kind": "chat"}], "annotate.judges.1.model", "required"),
     ([{"kind": "features"}, {"kind": "features"}], "annotate", "different names"),
     ([{"kind": "features", "name": "vote"}], "annotate.judges.0", "not 'vote'"),
+    ([{"kind": "features", "name": "cascade"}], "annotate.judges.0", "'cascade'"),
     ([{"kind": "features"}, {"kind": "stacked", "of": ["features", "x"]}], "annotate", "not x"),
     ([], "annotate.judges", "at least 1"),
 ]
@@ -137,6 +138,9 @@ def test_thresholds_are_five_a_judge_that_is_there():
     assert parse_config({"annotate": raw}).annotate.thresholds == good
     for wrong in ({"features": [0.5]}, {"other": [0.5] * 5}, {"features": [-1.0] * 5}):
         assert faults({"annotate": raw | {"thresholds": wrong}})
+    two = [{"kind": "features"}, {"kind": "cross_encoder"}]
+    (fault,) = faults({"annotate": {"judges": two, "thresholds": good}})
+    assert "cross_encoder" in fault.expected
 
 
 def test_the_last_override_wins_and_the_rest_stays():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,16 +10,17 @@ import polars as pl
 import pytest
 
 from small_shop import items, judgments, queries, random_candidates
+from trivium.adapters.judges import collect
 from trivium.adapters.judges.panel import Desk, Fitted, load_panel
 from trivium.adapters.ledger import Prices
 from trivium.adapters.store import LabelStore
 from trivium.domain.costs import judge_costs, predicted, relative_costs
-from trivium.domain.teaching import Teaching, teaching, with_texts
+from trivium.domain.teaching import FURTHER, Teaching, teaching, with_texts
 from trivium.foundation.config import Config, parse_config
-from trivium.foundation.errors import InputError, WorkspaceError
+from trivium.foundation.errors import ConfigError, InputError, WorkspaceError
 from trivium.foundation.tables import TEACHING, empty, labels_schema
 from trivium.stages.annotate.cascading import FittedCascade, fit_cascade, of_humans
-from trivium.stages.annotate.findings import CASCADE, findings
+from trivium.stages.annotate.findings import CASCADE, findings, settled_by
 from trivium.stages.annotate.labelling import label
 from trivium.stages.judges import HeldOut, fit_judges, hold_out, with_tower
 
@@ -114,6 +116,27 @@ def test_a_price_refits_nothing_and_a_setting_one_judge_alone(fitted, made, desk
     assert places["features"] != fitted.places["features"]
 
 
+def test_a_judge_that_starts_from_another_learns_from_its_own_catalog_alone(
+    made, desk, capsys
+) -> None:
+    foreign = (
+        made.of("seed").head(5).with_columns(query_text=pl.lit("elsewhere"), source=pl.lit(FURTHER))
+    )
+    both = Teaching(pl.concat([made.pairs, foreign]), made.counts)
+    first = JUDGES[1] | {"epochs": 0.2}
+    config = config_of(first, first | {"name": "own", "start": "cross_encoder"})
+    panel = fit_judges(both, config.annotate, MODEL, desk, 4).panel
+    said, own = capsys.readouterr().err, made.of("seed").height
+    assert f"the judge cross_encoder, {own + 5} graded pairs" in said
+    assert f"the judge own, {own} graded pairs" in said
+    some = texts(5).head(8)
+    before, after = (collect(panel[name], some).probabilities for name in ("cross_encoder", "own"))
+    assert not np.allclose(before, after)
+    wrong = config_of(JUDGES[0], first | {"start": "features"})
+    with pytest.raises(ConfigError, match="another kind"):
+        fit_judges(made, wrong.annotate, MODEL, desk, 4)
+
+
 def test_a_judge_that_is_gone_is_told(fitted, desk) -> None:
     entries = with_tower(CONFIG.annotate, MODEL).judges
     places = {name: f"{place}-gone" for name, place in fitted.places.items()}
@@ -162,6 +185,21 @@ def test_one_judge_alone_settles_everything(held_out, fitted) -> None:
     settled = found.replay(held_out.answers)
     assert set(settled["judge"]) == {"cross_encoder"}
     assert set(settled["settled"]) == {"accepted"}
+    strict = config_of(JUDGES[1], thresholds={"cross_encoder": [2.0] * 5})
+    found, _ = fit_cascade(held_out.answers, strict.annotate, {"cross_encoder": 1.0}, 4)
+    assert set(found.replay(held_out.answers)["settled"]) == {"unsure"}
+
+
+def test_a_pair_that_only_the_first_judge_answers_has_passed_them_all() -> None:
+    pairs = pl.DataFrame({"grade": [3, 3]})
+    settled = pl.DataFrame(
+        {"judge": ["a", "a"], "settled": ["accepted", "unsure"], "grade": [3, 1]},
+        schema_overrides={"grade": pl.Int8},
+    )
+    table = settled_by(pairs, settled, {"a": 1.0, "b": 3.0})
+    assert dict(table.select("settled", "cost").iter_rows()) == pytest.approx(
+        {"accepted": 1 / 3, "unsure": 4 / 3}
+    )
 
 
 def test_a_cascade_is_read_back_as_it_was(cascade, tmp_path: Path) -> None:
@@ -241,6 +279,8 @@ def test_costs_are_money_where_tokens_have_a_price_else_computation(held_out, fi
     )
     tokens = held_out.answers["tokens_cross_encoder"].mean()
     assert relative_costs(raw)["cross_encoder"] == pytest.approx(22e6 * tokens)
+    unknown = {name: replace(cost, parameters=0) for name, cost in raw.items()}
+    assert relative_costs(unknown) == {"features": 1.0, "cross_encoder": 2.0}
     table = predicted(raw, {"features": 1.0, "cross_encoder": 0.25}, {"features": 100}, 1000)
     assert table["pairs"].to_list() == [900, 250, 1150]
     assert table["seconds"].to_list() == pytest.approx([0.9, 2.5, 3.4])

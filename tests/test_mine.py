@@ -9,9 +9,11 @@ import pytest
 from trivium.adapters.channels.words import tokens
 from trivium.domain.disagreement import overlap
 from trivium.domain.tfidf import CatalogTfidf
-from trivium.foundation.config import DataConfig, MineConfig
+from trivium.foundation.config import DataConfig, MineConfig, parse_config
 from trivium.foundation.errors import ConfigError, InputError
 from trivium.foundation.tables import candidates_schema, channels_of, validate
+from trivium.foundation.workspace import Plan, Workspace, write_table
+from trivium.pipeline.work import PoolShards
 from trivium.stages.mine import Miner, mine
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -150,3 +152,28 @@ def test_a_channel_that_returns_rubbish_is_named(monkeypatch):
     miner = Miner(catalog(), MineConfig(channels=["rubbish"]), DataConfig())
     with pytest.raises(InputError, match="channel 'rubbish'"):
         miner.mine(queries())
+
+
+def test_one_process_mines_a_changed_catalog_anew(tmp_path):
+    workspace = Workspace(tmp_path)
+    config = parse_config({"mine": {"channels": ["bm25"], "depth": 5}})
+    asked = queries().head(1).with_columns(query_id=pl.lit("q"))
+
+    def found(items: pl.DataFrame, version: str) -> list[str]:
+        for stage in ("inputs", "mine", "judges"):
+            workspace.stage(stage).begin(Plan(stage, {}, {"items": version}, {}), overwrite=True)
+        graded = items.select(pl.lit("q").alias("query_id"), "item_id")
+        write_table(
+            workspace.stage("inputs").table_path("items"), items.with_columns(judge_text="text")
+        )
+        write_table(workspace.stage("inputs").table_path("judgments"), graded)
+        write_table(
+            workspace.stage("judges").table_path("queries"), asked.select("query_id", "text")
+        )
+        return PoolShards(workspace, config)()(0)[0]["item_id"].to_list()
+
+    items = catalog()
+    first = found(items, "one")
+    turned = items.with_columns(pl.col("item_id").reverse())
+    assert found(items, "one") == first
+    assert found(turned, "two") != first

@@ -36,6 +36,20 @@ def sheet(tmp_path: Path) -> Path:
     return tmp_path / "to_rate.csv"
 
 
+def test_nothing_is_asked_where_nothing_can_come_of_it(sheet, cli, tmp_path: Path) -> None:
+    with ChatServer(first='json:{"grade": 3}') as server:
+        words = ("--url", server.url, "--model", "small", "--store", tmp_path / "store")
+        (tmp_path / "there.csv").write_text("kept")
+        there = cli("seed", "ask", sheet, *words, "--output", tmp_path / "there.csv")
+        (tmp_path / "torn.csv").write_text("query_id,item_id,query,grade\nq1,8,hose,\n")
+        torn = cli("seed", "ask", tmp_path / "torn.csv", *words, "--output", tmp_path / "a.csv")
+    assert "--append" in there.err
+    assert "column 'title'" in torn.err
+    assert "Traceback" not in torn.err
+    assert (there.code, torn.code) == (5, 3)
+    assert not (tmp_path / "store" / "chat.json").exists()
+
+
 def test_a_chat_model_rates_a_sheet_once(sheet, cli, monkeypatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "secret-of-the-test")
     with ChatServer(first='json:{"grade": 3}') as server:

@@ -78,7 +78,13 @@ def test_deep_pairs_are_grade_1_and_never_those_that_humans_graded():
 
 def test_weak_pairs_and_other_catalogs_are_counted_apart_and_measure_nothing():
     further = pl.DataFrame(
-        {"query_text": ["a", "a"], "item_text": ["b", "c"], "grade": [4, 0], "catalog": [0, 0]},
+        {
+            "query_text": ["a", "a"],
+            "item_text": ["b", "c"],
+            "grade": [4, 0],
+            "catalog": [0, 0],
+            "query": ["a", "a"],
+        },
         schema=dict(TEACHING.columns),
     )
     made = gathered(further=further)

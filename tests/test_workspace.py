@@ -97,6 +97,8 @@ def changed_stages(**sections):
         ({"annotate": {"judges": [BODY[0] | {"epochs": 7}]}}, "judges"),
         ({"annotate": {"background": 0.7, "judges": BODY}}, "judges"),
         ({"annotate": {"risk": 0.2, "judges": BODY}}, "annotate"),
+        ({"annotate": {"pairs_per_query": 7, "judges": BODY}}, "annotate"),
+        ({"train": {"model": "another/tower"}}, "judges"),
         ({"annotate": {"judges": [BODY[0] | {"usd_per_hour": 7}]}}, "annotate"),
         ({"examples": {"random_negatives": 7}}, "examples"),
         ({"train": {"scale": 7}}, "train"),
@@ -123,12 +125,15 @@ def test_settings_of_the_machine_change_nothing():
 def test_a_changed_file_or_model_changes_the_plan(tmp_path):
     def plans():
         data = {"items": "items.csv", "synonyms": "s.txt"}
+        judge = {"kind": "chat", "model": "m", "prompt": "prompt.txt"}
         sections = {"data": data, "mine": {"model": str(tmp_path / "tower")}}
+        sections["annotate"] = {"judges": [judge]}
         return Planner(parse_config(sections, base=tmp_path)).plans
 
     (tmp_path / "tower").mkdir()
     (tmp_path / "items.csv").write_text("item_id,title\n1,mug\n")
     files = [("items.csv", "inputs"), ("s.txt", "mine"), ("tower/weights.bin", "mine")]
+    files.append(("prompt.txt", "judges"))
     for name, first in files:
         before = plans()
         (tmp_path / name).write_text("other")
@@ -136,6 +141,11 @@ def test_a_changed_file_or_model_changes_the_plan(tmp_path):
         assert next(s for s in STAGES if before[s].key != after[s].key) == first
         (change, *_rest) = after[first].changes_since(before[first].as_dict())
         assert change.startswith("input ")
+
+
+def test_the_model_and_prompt_of_another_packages_judge_are_its_own():
+    judge = {"kind": "oracle", "name": "o", "model": "accounts/some/model", "prompt": "rate it"}
+    assert not any(" o" in name for name in plans_of(annotate={"judges": [judge]})["judges"].inputs)
 
 
 def test_a_missing_file_or_model_is_planned_not_raised(tmp_path):

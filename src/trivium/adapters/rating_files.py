@@ -90,6 +90,22 @@ def read_sheet(path: Path) -> pl.DataFrame:
     return filled.with_columns(*ids, rater.alias("rater"))
 
 
+def check_addition(path: Path, *, append: bool) -> None:
+    """Refuse a place to which no judgments can be written.
+
+    Raises:
+        WorkspaceError: If the file exists and nothing is to be added, or has another ending.
+    """
+    _refuse_other_endings(path)
+    if path.exists() and not append:
+        raise WorkspaceError.of(
+            str(path),
+            got="a file that exists",
+            expected="a new file",
+            fix="name another with --output, or pass --append to add to it",
+        )
+
+
 def write_judgments(path: Path, judgments: pl.DataFrame, *, append: bool = False) -> pl.DataFrame:
     """Write judgments as CSV, or add them to a file of judgments and keep its other columns.
 
@@ -105,14 +121,7 @@ def write_judgments(path: Path, judgments: pl.DataFrame, *, append: bool = False
         WorkspaceError: If the file exists and nothing is to be added, or has another ending.
         InputError: If the file that exists is faulty, or a rater has rated a pair already.
     """
-    _refuse_other_endings(path)
-    if path.exists() and not append:
-        raise WorkspaceError.of(
-            str(path),
-            got="a file that exists",
-            expected="a new file",
-            fix="name another with --output, or pass --append to add to it",
-        )
+    check_addition(path, append=append)
     rows = judgments.with_columns(pl.all().cast(pl.String))
     if path.exists():
         earlier = read_file(path)

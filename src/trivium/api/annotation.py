@@ -21,6 +21,7 @@ from trivium.domain.splits import with_parts, with_segments
 from trivium.foundation import tables
 from trivium.foundation.config import Config
 from trivium.foundation.console import say
+from trivium.foundation.errors import ConfigError
 
 if TYPE_CHECKING:
     from trivium.adapters.judges.panel import Desk
@@ -63,6 +64,13 @@ def annotate(
         DependencyError: If a judge's model or endpoint is not there.
     """
     config = configure("annotate", seed, settings)
+    if config.annotate.deep:
+        raise ConfigError.of(
+            "trivium.annotate: deep",
+            got=f"{config.annotate.deep:g}",
+            expected="0, since it needs the candidates of judged queries too",
+            fix="leave it out, or run the pipeline on a workspace: trivium run",
+        )
     catalog, asked = with_model_texts(items, queries, config)
     pairs = check_known(candidates_table(candidates), "candidates", catalog, asked)
     graded = tables.validate(as_polars(judgments), tables.JUDGMENTS)

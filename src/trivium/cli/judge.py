@@ -133,7 +133,10 @@ def tune(
     chosen = [f"annotate.{name}={value}" for name, value in given.items() if value is not None]
     settings = [*(overrides or ()), *chosen]
     run_stages(folder, config, overrides, None, "judges", overwrite=False, quiet=quiet)
-    tables, _verdict, fitted = trial(Workspace(folder), load_config(config, settings))
+    loaded = load_config(config, settings)
+    tables, _verdict, fitted = trial(Workspace(folder), loaded)
+    if loaded.annotate.target_agreement is not None:
+        given = {name: getattr(loaded.annotate, name) for name in given}
     console = console_for_tables(asked_for=True)
     console.print(curve_table(tables["curve"]))
     console.print(settled_table(tables["settled"]))

@@ -117,7 +117,7 @@ def settings_text(cascade: Cascade, given: Mapping[str, Any]) -> str:
         return "\n".join(lines)
     lines.append("[annotate.thresholds]")
     for judge in cascade.judges:
-        numbers = ", ".join(f"{value:.4g}" for value in cascade.thresholds[judge])
+        numbers = ", ".join(repr(float(value)) for value in cascade.thresholds[judge])
         lines.append(f"{judge} = [{numbers}]")
     return "\n".join(lines)
 

@@ -78,13 +78,12 @@ def ask(
     """
     from trivium.adapters.judges.panel import Desk
     from trivium.adapters.judges.rating import rate
-    from trivium.adapters.rating_files import check_place, read_sheet, write_judgments
+    from trivium.adapters.rating_files import check_addition, read_sheet, write_judgments
     from trivium.adapters.store import LabelStore
     from trivium.foundation.console import say
     from trivium.foundation.judge_config import ChatConfig
 
-    if not append:
-        check_place(output, overwrite=False)
+    check_addition(output, append=append)
     pairs = read_sheet(sheet)
     desk = Desk(store, LabelStore(store / "labels.sqlite"), "trivium seed ask")
     config = ChatConfig(name="chat", url=url, model=model, prompt=prompt)

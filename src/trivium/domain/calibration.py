@@ -26,9 +26,8 @@ Few labels overfit. With 20 Home Depot queries (126 pairs) `one_vs_rest` has a B
 and is right on 42.7% of pairs, temperature 0.685 and 43.5%; with 50 (315 pairs) 0.682 and 44.3%
 against 0.684 and 43.5%. With 10 CrowdFlower queries the two have the same ECE within 0.003 and with
 20 it is 0.064 against 0.074. With 18 Chorus queries (639 pairs), where the judges had learned from
-other shops, `one_vs_rest` takes the ECE, a mean of six judges, from 0.217 to 0.095 and accuracy from
-0.47 to 0.68, which temperature does not. So 200 pairs matter more than queries; below either floor
-temperature is used.
+other shops, `one_vs_rest` takes the ECE, a mean of six judges, from 0.217 to 0.095 and the accuracy
+from 0.47 to 0.68, which temperature does not. Below either floor temperature is used.
 """
 
 from __future__ import annotations

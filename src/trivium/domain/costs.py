@@ -59,21 +59,22 @@ def judge_costs(
 
 
 def relative_costs(judges: Mapping[str, JudgeCost]) -> dict[str, float]:
-    """Costs that thresholds are weighed by: money where tokens have a price, else computation.
+    """Costs that thresholds are weighed by: money, or computation, or the order of the judges.
 
-    Computation is weights times tokens, to which the operations of a forward pass are
-    proportional. Measured seconds are not used: thresholds must not depend on a busy machine.
-    Judges without any cost, such as trees, count a millionth of the dearest one; where none has a
-    cost the order of the judges stands in for it.
+    Money where every judge that reads tokens has a price for them. Else computation, weights times
+    tokens, to which the operations of a forward pass are proportional, where the weights of all of
+    them are known. Else each judge counts one more than the one before it. Judges that read no
+    tokens, such as trees, count a millionth of the dearest one. Measured seconds are not used:
+    thresholds must not depend on a busy machine.
     """
-    priced = any(judge.usd for judge in judges.values())
-    raw = {
-        name: judge.usd if priced else judge.tokens * judge.parameters
-        for name, judge in judges.items()
-    }
+    reading = [judge for judge in judges.values() if judge.tokens]
+    if reading and all(judge.usd for judge in reading):
+        raw = {name: judge.usd for name, judge in judges.items()}
+    elif reading and all(judge.parameters for judge in reading):
+        raw = {name: judge.tokens * judge.parameters for name, judge in judges.items()}
+    else:
+        return {name: float(at + 1) for at, name in enumerate(judges)}
     dearest = max(raw.values())
-    if not dearest:
-        return {name: float(at + 1) for at, name in enumerate(raw)}
     return {name: max(cost, _NEARLY_NOTHING * dearest) for name, cost in raw.items()}
 
 

@@ -45,8 +45,9 @@ class Tuned:
         cascade: The judges and their thresholds.
         promise: What is promised of its labels, in words.
         curve: Accuracy against cost, the cheapest first (see `Prices.point` for the columns), with
-            `error_price`: what the thresholds were the cheapest for if a wrong label costs so many
-            times what asking all judges does.
+            `alone`: the judge, where a point leaves everything to one; and `error_price`: what the
+            thresholds were the cheapest for if a wrong label costs so many times what asking all
+            judges does.
         point: The cascade's own row, measured on the labels that it was tuned on.
     """
 
@@ -76,7 +77,7 @@ def tune(
 
     - With `thresholds` nothing is searched.
     - Without a target: the cheapest point of the curve that agrees with humans no less than the
-      best judge alone. No guarantee.
+      most accurate judge alone, exactly and by kappa. No guarantee.
     - With a target: the laxest thresholds that are certified (`domain.guarantee`); where none are,
       the cheapest point of the curve that reaches the target as measured, or else the most
       accurate one, and the promise says that there is none.
@@ -111,7 +112,7 @@ def tune(
             Cascade(names, dict(thresholds), ties), "No guarantee: the thresholds were given."
         )
     if target is None:
-        row = _cheapest(curve, _best_alone(replies))
+        row = _cheapest(curve, *_best_alone(curve))
         return tuned(Cascade.of(names, levels[row], ties), _UNPROMISED)
     rule = _Rule(target, mode, bound, delta, over, ties, seed)
     found = rule.certify(replies, replies if path_data is None else replies_of(*path_data))
@@ -255,22 +256,41 @@ def _curve(
     """
     folds = np.random.default_rng(seed).permutation(replies.queries)[replies.query] % _FOLDS
     rows, levels = [], []
+    for judge, alone in enumerate(_alone(len(prices.names))):
+        point = prices.point(replies, *replies.settle(alone, ties))
+        rows.append(
+            {"error_price": None, "alone": prices.names[judge]} | point | _thresholds(prices, alone)
+        )
+        levels.append(alone)
     for error_price in _ERROR_PRICES:
         point = _held_out(replies, prices, error_price, ties, folds)
         found = cheapest_levels(replies, prices.relative, error_price, ties)
-        thresholds = {
-            f"thresholds_{name}": row
-            for name, row in zip(prices.names, found.tolist(), strict=True)
-        }
-        rows.append({"error_price": error_price} | point | thresholds)
+        rows.append(
+            {"error_price": error_price, "alone": None} | point | _thresholds(prices, found)
+        )
         levels.append(found)
     order = sorted(range(len(rows)), key=lambda i: (rows[i]["cost_per_pair"], -i))
     return _table([rows[i] for i in order]), [levels[i] for i in order]
 
 
+def _alone(judges: int) -> list[Floats]:
+    """For each judge the thresholds that leave everything to it, each (judges, 5)."""
+    levels = np.full((judges, judges, len(GRADES)), NEVER)
+    levels[np.arange(judges), np.arange(judges)] = 0.0
+    return list(levels)
+
+
+def _thresholds(prices: Prices, levels: Floats) -> dict[str, list[float]]:
+    return {
+        f"thresholds_{name}": row for name, row in zip(prices.names, levels.tolist(), strict=True)
+    }
+
+
 def _table(rows: list[dict[str, Any]]) -> pl.DataFrame:
-    types = dict.fromkeys(("accuracy", "kappa", "cost_per_pair", "cost"), pl.Float64)
-    return pl.DataFrame(rows, schema_overrides=types)
+    numbers = ("error_price", "accuracy", "kappa", "cost_per_pair", "cost")
+    types = dict.fromkeys(numbers, pl.Float64) | {"alone": pl.String}
+    known = {name: dtype for name, dtype in types.items() if rows and name in rows[0]}
+    return pl.DataFrame(rows, schema_overrides=known, infer_schema_length=None)
 
 
 def _held_out(
@@ -284,15 +304,18 @@ def _held_out(
     return prices.point(replies, grades, first)
 
 
-def _best_alone(replies: Replies) -> float:
-    return float((replies.grades == replies.human).mean(axis=1).max())
+def _best_alone(curve: pl.DataFrame) -> tuple[float, float]:
+    """Accuracy and kappa of the most accurate judge alone."""
+    alone = curve.filter(pl.col("alone").is_not_null())
+    best = alone.sort("accuracy", descending=True, maintain_order=True).row(0, named=True)
+    return best["accuracy"], best["kappa"] if best["kappa"] is not None else -np.inf
 
 
-def _cheapest(curve: pl.DataFrame, least: float) -> int:
-    """The first point that is accurate enough, or else the most accurate one."""
-    accuracy = curve["accuracy"].to_numpy()
-    reached = accuracy >= min(least, accuracy.max())
-    return int(reached.argmax())
+def _cheapest(curve: pl.DataFrame, accuracy: float, kappa: float = -np.inf) -> int:
+    """The first point that agrees enough, or else the most accurate one."""
+    reached = curve["accuracy"].to_numpy() >= min(accuracy, curve["accuracy"].to_numpy().max())
+    enough = reached & (curve["kappa"].fill_null(0.0).to_numpy() >= kappa)
+    return int(enough.argmax() if enough.any() else reached.argmax())
 
 
 def _kappa(human: Ints, judged: Ints) -> float | None:
@@ -306,8 +329,8 @@ def _kappa(human: Ints, judged: Ints) -> float | None:
 
 
 _UNPROMISED = (
-    "No guarantee: these are the cheapest thresholds whose labels agreed with humans, as measured, "
-    "no less than those of the best judge alone."
+    "No guarantee: these are the cheapest thresholds whose labels agreed with humans, exactly and "
+    "by kappa, as measured, no less than those of the best judge alone."
 )
 _BY_VOTE = " Labels by vote carry no promise."
 _INDEPENDENT = {

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from trivium.foundation.judge_config import CrossEncoderConfig, JudgeConfig, StackedConfig
+from trivium.foundation.judge_config import CrossEncoderConfig, JudgeConfig, made_of
 from trivium.foundation.sections import Positive, Section, Share
 
 Thresholds = Annotated[list[Annotated[float, Field(ge=0.0)]], Field(min_length=5, max_length=5)]
@@ -75,10 +75,10 @@ class AnnotateConfig(Section):
         if len(set(names)) < len(names):
             raise ValueError(f"judges with different names, not {', '.join(names)}")
         for at, judge in enumerate(self.judges):
-            absent = set(getattr(judge, "of", ())) - set(names[:at])
-            if isinstance(judge, StackedConfig) and absent:
+            absent = set(made_of(judge)) - set(names[:at])
+            if absent:
                 raise ValueError(
-                    f"a stacked judge made of judges before it, not {', '.join(sorted(absent))}"
+                    f"a judge made of judges before it, not {', '.join(sorted(absent))}"
                 )
         unknown = sorted(set(self.thresholds) - set(names))
         if unknown:

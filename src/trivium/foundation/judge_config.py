@@ -16,6 +16,11 @@ Money = Annotated[float, Field(ge=0.0)]
 
 _TAKEN = ("vote", "cascade")  # what tables call the labels that no single judge gave
 PRICE_FIELDS = ("usd_per_million_tokens", "usd_per_million_written", "usd_per_hour")
+UNDECIDING = {
+    *PRICE_FIELDS,
+    *("api_key_variable", "concurrency", "requests_per_minute", "timeout_s", "attempts"),
+}
+"""Settings of a judge that decide what it costs and how it is asked, not what it answers."""
 
 
 class JudgeSection(Section):
@@ -62,6 +67,11 @@ class CrossEncoderConfig(JudgeSection):
 
     kind: Literal["cross_encoder"] = Field("cross_encoder", description="of judge")
     model: str = Field("microsoft/deberta-v3-base", description="its body; named as mine.model is")
+    start: str | None = Field(
+        None,
+        description="earlier judge of this kind to start from, and to learn on from the catalog's "
+        "own pairs alone; null = from the body, and all pairs",
+    )
     loss: Literal["rps", "cross_entropy", "weighted"] = Field(
         "rps",
         description="cross-entropy + ranked probability score; plain; or weighted by rarity",
@@ -164,3 +174,9 @@ JudgeConfig: TypeAlias = Annotated[
     | Annotated[PluginConfig, Tag("plugin")],
     Discriminator(_tag),
 ]
+
+
+def made_of(judge: Any) -> list[str]:
+    """Names of the earlier judges that a judge is made of or starts from."""
+    start = getattr(judge, "start", None)
+    return [*getattr(judge, "of", ()), *([start] if start else [])]

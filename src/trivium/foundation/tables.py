@@ -132,9 +132,10 @@ TEACHING = Schema(
         "item_text": pl.String,
         "grade": pl.Int8,
         "catalog": pl.Int32,
+        "query": pl.String,
     },
 )
-"""Graded pairs of other catalogs, numbered as in the configuration."""
+"""Graded pairs of other catalogs, numbered as in the configuration, with the query's own words."""
 
 
 def candidates_schema(channels: tuple[str, ...]) -> Schema:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
 
+from trivium.adapters.judges.panel import Panel
+from trivium.adapters.ledger import Prices
 from trivium.adapters.store import LabelStore, pair_keys
-from trivium.domain.costs import predicted, relative_costs
+from trivium.domain.costs import JudgeCost, predicted, relative_costs
 from trivium.domain.teaching import with_texts
 from trivium.foundation.config import Config
 from trivium.foundation.workspace import Workspace
@@ -20,8 +23,8 @@ def forecast(workspace: Workspace, config: Config) -> pl.DataFrame:
     """Predict what the stage `annotate` will ask and cost.
 
     How many pairs each judge passes on is taken from the human-graded pairs that no judge learned
-    from; tokens and seconds of a pair are those of the held-out pairs; what the store knows
-    already is counted exactly.
+    from, and so are the tokens of a pair; seconds, and which of the tokens are written, are those
+    of every answer in the store; what the store knows already is counted exactly.
 
     Returns:
         What `domain.costs.predicted` gives.
@@ -42,7 +45,24 @@ def forecast(workspace: Workspace, config: Config) -> pl.DataFrame:
         pairs += len(texts)
         for name, judge in panel.items():
             known[name] += _known(store, judge.identity, texts)
-    return predicted(costs, asked, known, pairs)
+    return predicted(_as_asked(costs, panel, store, config), asked, known, pairs)
+
+
+def _as_asked(
+    costs: Mapping[str, JudgeCost], panel: Panel, store: LabelStore, config: Config
+) -> dict[str, JudgeCost]:
+    """Costs with the seconds and the price that each judge's answers had when it was asked."""
+    seen = {row["identity"]: row for row in store.judges().to_dicts()}
+    asked = dict(costs)
+    for judge in config.annotate.judges:
+        row, cost = seen.get(panel[judge.name].identity), costs[judge.name]
+        if row is None:
+            continue
+        usd = Prices.of(judge).usd(row["read"], row["written"], 0.0)
+        a_token = usd / max(row["read"] + row["written"], 1)
+        seconds = row["seconds"] / row["answers"]
+        asked[judge.name] = replace(cost, usd=cost.tokens * a_token, seconds=seconds)
+    return asked
 
 
 def _pairs(workspace: Workspace, config: Config) -> Iterator[pl.DataFrame]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from trivium.adapters.judges.panel import Desk, Panel, load_panel
+from trivium.adapters.judges.rating import MODEL_RATER
 from trivium.adapters.ledger import Budget, Ledger
 from trivium.adapters.store import LabelStore
 from trivium.domain.costs import JudgeCost, judge_costs, relative_costs
@@ -74,6 +75,7 @@ def annotate(job: Job, folder: StageFolder) -> Outcome:
     left_out = total(counts, "left_out")
     summary = [
         agreement_line(tables["agreement"]),
+        machine_line(job.table("inputs", "ratings"), answers),
         fitted.promise,
         settled_line(tables["settled"]),
         *([verdict.text] if verdict else []),
@@ -186,6 +188,18 @@ def agreement_line(table: pl.DataFrame) -> str:
     ]
     pairs, queries = rows.select("pairs", "queries").row(0)
     return f"against {pairs:,} human grades of {queries} unseen queries: {', '.join(spoken)}"
+
+
+def machine_line(ratings: pl.DataFrame, answers: pl.DataFrame) -> str:
+    """Say how many of the grades that measure were given by a chat model, not by a human."""
+    pair = ["query_id", "item_id"]
+    measuring = answers.filter(pl.col("part") == "agreement").select(pair)
+    rated = ratings.join(measuring, on=pair, how="semi")
+    by_model = rated.group_by(pair).agg(pl.col("rater").str.starts_with(MODEL_RATER).all())
+    count = int(by_model["rater"].sum())
+    if not count:
+        return ""
+    return f"{count:,} of these grades were given by a chat model, not by a human"
 
 
 def settled_line(table: pl.DataFrame) -> str:

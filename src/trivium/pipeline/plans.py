@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from trivium.adapters.models import model_fingerprint
 from trivium.foundation.config import Config
 from trivium.foundation.errors import DependencyError
-from trivium.foundation.judge_config import BUILT_IN, PRICE_FIELDS
+from trivium.foundation.judge_config import BUILT_IN, UNDECIDING
 from trivium.foundation.workspace import Plan, fingerprint
 
 STAGES = ("inputs", "mine", "judges", "annotate", "examples", "train", "evaluate", "report")
@@ -141,7 +141,7 @@ class Planner:
             value = self.setting(name)
             if name == "annotate.judges":  # what they cost does not decide what they learn
                 settings[name] = [
-                    judge.model_dump(mode="json", exclude=set(PRICE_FIELDS)) for judge in value
+                    judge.model_dump(mode="json", exclude=UNDECIDING) for judge in value
                 ]
             elif isinstance(value, BaseModel):
                 plain = value.model_dump(mode="json", exclude=_UNDECIDING)

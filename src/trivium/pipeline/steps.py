@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -17,9 +16,6 @@ from trivium.pipeline.job import Job, Outcome
 from trivium.pipeline.judging import annotate, judges
 from trivium.pipeline.shards import run_shards, total
 from trivium.pipeline.work import ExampleShards, MineShards
-
-if TYPE_CHECKING:
-    pass
 
 
 def inputs(job: Job, folder: StageFolder) -> Outcome:

@@ -23,7 +23,7 @@ from trivium.adapters.judges.panel import Desk, Fitted, Panel, fit_panel
 from trivium.domain.sampling import hash_strings
 from trivium.domain.teaching import FURTHER, Teaching
 from trivium.foundation.annotate_config import AnnotateConfig
-from trivium.foundation.judge_config import FeaturesConfig, StackedConfig
+from trivium.foundation.judge_config import CrossEncoderConfig, FeaturesConfig, StackedConfig
 from trivium.foundation.tables import PROBABILITIES
 
 STACKING_SHARE = 0.2
@@ -63,14 +63,14 @@ def fit_judges(
     """
     stacked = any(isinstance(judge, StackedConfig) for judge in config.judges)
     seed_pairs = teaching.of("seed")
-    kept = for_stacking(seed_pairs, seed) if stacked else None
+    kept = for_stacking(seed_pairs, seed) & stacked
 
     def pairs_for(judge: object) -> pl.DataFrame:
-        if kept is None:
-            return seed_pairs
         if isinstance(judge, StackedConfig):
             return _sampled(seed_pairs.filter(kept), judge.pairs, seed)
-        return seed_pairs.filter(~kept)
+        taught = seed_pairs.filter(~kept)
+        own = isinstance(judge, CrossEncoderConfig) and judge.start
+        return taught.filter(pl.col("source") != FURTHER) if own else taught
 
     return fit_panel(with_tower(config, tower).judges, pairs_for, desk, seed=seed)
 

@@ -5,6 +5,7 @@ In: pairs of texts, and grades to learn from. Out: probabilities of the five gra
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from trivium.adapters.judges import Answers, Judge
 from trivium.adapters.judges.classifier import bf16_is_fast, classify, load_classifier, quiet
 from trivium.adapters.judges.tokens import tokenise
 from trivium.adapters.judges.trainer import train
+from trivium.foundation.errors import ConfigError
 from trivium.foundation.judge_config import CrossEncoderConfig
 
 _SETTINGS = "judge.json"
@@ -56,12 +58,13 @@ class CrossEncoderJudge:
             config: Body, loss, epochs, batch, learning rate, warm-up and length.
             seed: Seed of the head, the order and the dropout.
             folder: Where checkpoints are kept until the fit is done.
-            earlier: Not used.
+            earlier: The judges before it, one of which it may start from.
 
         Raises:
+            ConfigError: If it is to start from a judge of another kind.
             DependencyError: If the body cannot be loaded.
         """
-        judge = cls.untrained(config, seed)
+        judge = cls._after(config, earlier) if config.start else cls.untrained(config, seed)
         table = tokenise(judge.tokenizer, pairs, config.max_length)
         train(judge.model, table, grades, config, seed=seed, folder=folder, bf16=bf16_is_fast())
         return judge
@@ -74,6 +77,19 @@ class CrossEncoderJudge:
         torch.manual_seed(seed)
         model, tokenizer = load_classifier(config.model, dtype=torch.float32)
         return cls(model, tokenizer, config.max_length)
+
+    @classmethod
+    def _after(cls, config: CrossEncoderConfig, earlier: Mapping[str, Judge]) -> Self:
+        """A copy of an earlier judge, which is wrapped by the store."""
+        before: Any = getattr(earlier[config.start or ""], "judge", None)
+        if not isinstance(before, cls):
+            raise ConfigError.of(
+                f"annotate.judges {config.name}: start",
+                got=f"'{config.start}', a judge of another kind",
+                expected="the name of an earlier cross_encoder",
+                fix="name another, or leave `start` out",
+            )
+        return cls(copy.deepcopy(before.model), before.tokenizer, config.max_length)
 
     def answers(self, pairs: pl.DataFrame) -> Iterator[Answers]:
         """Grade pairs; what a pair gets does not depend on the pairs it comes with.

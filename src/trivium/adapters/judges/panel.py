@@ -19,7 +19,7 @@ from trivium.adapters.models import model_fingerprint
 from trivium.adapters.store import Store
 from trivium.foundation.console import say
 from trivium.foundation.errors import WorkspaceError
-from trivium.foundation.judge_config import BUILT_IN, PRICE_FIELDS
+from trivium.foundation.judge_config import BUILT_IN, PRICE_FIELDS, UNDECIDING, made_of
 from trivium.foundation.workspace import fingerprint, fingerprint_table, read_json, write_json
 
 Panel = Mapping[str, StoredJudge]
@@ -147,10 +147,10 @@ def _load(config: Any, desk: Desk, place: Path, earlier: Panel) -> StoredJudge:
 def _key(config: Any, pairs: pl.DataFrame, seed: int, earlier: Panel) -> str:
     """A hash of all that decides a fitted judge."""
     parts: list[Any] = [
-        config.model_dump(mode="json", exclude=set(PRICE_FIELDS)),
+        config.model_dump(mode="json", exclude=UNDECIDING),
         fingerprint_table(pairs),
         seed,
-        [earlier[name].identity for name in getattr(config, "of", ())],
+        [earlier[name].identity for name in made_of(config)],
     ]
     model, prompt = getattr(config, "model", None), getattr(config, "prompt", None)
     ours = config.kind in BUILT_IN
@@ -164,7 +164,7 @@ def _key(config: Any, pairs: pl.DataFrame, seed: int, earlier: Panel) -> str:
 def _identity(config: Any, folder: Path, earlier: Panel) -> str:
     """A hash of a judge's kind, of everything that it saved, and of the judges it is made of."""
     digest = hashlib.sha256(config.kind.encode())
-    for name in getattr(config, "of", ()):
+    for name in made_of(config):
         digest.update(earlier[name].identity.encode())
     for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != _DONE):
         digest.update(f"\0{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\0".encode())

@@ -12,6 +12,9 @@ from trivium.adapters.judges.panel import Desk, fit_panel
 from trivium.foundation.errors import Fault, InputError
 from trivium.foundation.judge_config import ChatConfig
 
+MODEL_RATER = "chat "
+"""How the name of a rater begins that is a model."""
+
 _UNTAUGHT = pl.DataFrame(schema={"query_text": pl.String, "item_text": pl.String, "grade": pl.Int8})
 
 
@@ -44,7 +47,7 @@ def rate(
         "query_id",
         "item_id",
         pl.Series("grade", grades, dtype=pl.Int8),
-        pl.lit(f"{config.kind} {config.model}").alias("rater"),
+        pl.lit(MODEL_RATER + config.model).alias("rater"),
     )
     return judgments.filter(pl.col("grade") >= 0), said.troubles
 

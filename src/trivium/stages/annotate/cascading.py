@@ -99,9 +99,7 @@ def fit_cascade(
             to be found on too few judged queries.
     """
     names = tuple(judge.name for judge in config.judges)
-    alone = len(names) == 1 and config.target_agreement is None and not config.thresholds
-    parts = ["calibration", "tuning"] if alone else ["calibration"]
-    calibrating = answers.filter(pl.col("part").is_in(parts))
+    alone, calibrating = is_alone(config), calibrating_pairs(answers, config)
     tuning = of_humans(answers, "calibration" if alone else "tuning")
     if not alone and not config.thresholds:
         check_enough(tuning, ("tuning",))
@@ -121,7 +119,19 @@ def fit_cascade(
         path_data=_path_data(calibrations, of_humans(answers, "calibration")),
         seed=seed,
     )
-    return FittedCascade(tuned.cascade, calibrations, tuned.promise), tuned
+    promise = "" if alone else tuned.promise
+    return FittedCascade(tuned.cascade, calibrations, promise), tuned
+
+
+def is_alone(config: AnnotateConfig) -> bool:
+    """Whether one judge settles everything, so that no thresholds are needed."""
+    return len(config.judges) == 1 and config.target_agreement is None and not config.thresholds
+
+
+def calibrating_pairs(answers: pl.DataFrame, config: AnnotateConfig) -> pl.DataFrame:
+    """The held-out pairs that calibrate; without thresholds to find, those of tuning too."""
+    parts = ["calibration", "tuning"] if is_alone(config) else ["calibration"]
+    return answers.filter(pl.col("part").is_in(parts))
 
 
 def of_humans(answers: pl.DataFrame, part: str) -> pl.DataFrame:

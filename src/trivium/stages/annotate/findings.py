@@ -21,7 +21,13 @@ from trivium.domain.raters import between_raters, compare_with_raters
 from trivium.domain.rerank import Verdict, can_teach, rerank
 from trivium.foundation.annotate_config import AnnotateConfig
 from trivium.foundation.tables import GRADES, channels_of
-from trivium.stages.annotate.cascading import FittedCascade, grades_of, of_humans, raw_of
+from trivium.stages.annotate.cascading import (
+    FittedCascade,
+    calibrating_pairs,
+    grades_of,
+    of_humans,
+    raw_of,
+)
 
 CASCADE, TOWER = "cascade", "starting tower"
 RESAMPLES = 2000
@@ -209,7 +215,7 @@ def _calibration(
     said: Mapping[str, Calibrated],
     config: AnnotateConfig,
 ) -> Tables:
-    calibrating = answers.filter(pl.col("part") == "calibration")
+    calibrating = calibrating_pairs(answers, config)
     errors, bins = [], []
     for name, calibrated in said.items():
         judge = pl.lit(name).alias("judge")

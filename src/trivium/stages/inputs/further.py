@@ -12,6 +12,7 @@ import polars as pl
 from trivium.adapters.files import names_of, read_files
 from trivium.domain.judgments import consensus
 from trivium.foundation import tables
+from trivium.foundation.errors import InputError
 from trivium.foundation.sections import CatalogConfig
 from trivium.foundation.text import normalise, render
 from trivium.stages.inputs.checks import check_ids
@@ -23,7 +24,7 @@ def read_further(catalogs: Sequence[CatalogConfig]) -> pl.DataFrame:
     """Read the graded pairs of other catalogs.
 
     Returns:
-        Columns query_text, item_text, grade, catalog (from 0, as configured), sorted by all.
+        `tables.TEACHING`, catalogs numbered from 0 as configured; sorted by all columns.
 
     Raises:
         InputError: If a file is faulty, or a judgment names an unknown item or query.
@@ -46,7 +47,8 @@ def without_held_out(further: pl.DataFrame, queries: pl.DataFrame) -> pl.DataFra
     words = pl.concat(
         [held_out.select(_words("query")), held_out.select(_words("judge_text"))]
     ).to_series()
-    return further.filter(~_words("query_text").is_in(words.implode()))
+    same = [_words(column).is_in(words.implode()) for column in ("query", "query_text")]
+    return further.filter(~pl.any_horizontal(same))
 
 
 def _words(column: str) -> pl.Expr:
@@ -67,9 +69,17 @@ def _read(catalog: CatalogConfig, number: int) -> pl.DataFrame:
     graded = consensus(check_ids(where, {**read, where: read["judgments"]}))
     query = render(catalog.judge_query_text, read["queries"].schema, f"{where}.judge_query_text")
     item = render(catalog.judge_item_text, read["items"].schema, f"{where}.judge_item_text")
-    return (
-        graded.join(read["queries"].select("query_id", query.alias("query_text")), on="query_id")
-        .join(read["items"].select("item_id", item.alias("item_text")), on="item_id")
-        .filter((pl.col("query_text") != "") & (pl.col("item_text") != ""))
-        .select("query_text", "item_text", "grade", pl.lit(number, dtype=pl.Int32).alias("catalog"))
+    asked = read["queries"].select("query_id", "query", query.alias("query_text"))
+    offered = read["items"].select("item_id", item.alias("item_text"))
+    pairs = graded.join(asked, on="query_id").join(offered, on="item_id")
+    blank = pairs.filter((pl.col("query_text") == "") | (pl.col("item_text") == ""))
+    if blank.height:
+        raise InputError.of(
+            where,
+            got=f"an empty text for {blank.height} graded pair(s), such as {blank.row(0)[:2]}",
+            expected="a text for every query and item",
+            fix="name a field that every row has in judge_query_text and judge_item_text",
+        )
+    return pairs.with_columns(pl.lit(number, dtype=pl.Int32).alias("catalog")).select(
+        list(tables.TEACHING.columns)
     )
