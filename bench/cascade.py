@@ -47,8 +47,8 @@ HELD_OUT = {"calibration": 120, "tuning": 120, "agreement": 250}
 
 def panel_of(own: int, *, quick: bool) -> list[dict[str, Any]]:
     """The judges, the cheapest first; a small shop's own pairs are gone through three times."""
-    encoder = {"kind": "cross_encoder", "model": TOWER_MODEL, "max_length": 64}
-    decoder = {"kind": "lora_llm", "model": DECODER, "max_length": 72}
+    encoder = {"kind": "cross_encoder", "model": TOWER_MODEL, "max_length": 64, "loss": "rps"}
+    decoder = {"kind": "lora_llm", "model": DECODER, "max_length": 72, "loss": "rps"}
     small = {"name": "lora_small", "rank": 8, "alpha": 16.0, "pairs": 48 if quick else 1000}
     large = {"name": "lora_large", "rank": 32, "alpha": 64.0, "pairs": 96 if quick else 2500}
     epochs, more = (0.02, 0.2) if quick else (1.0, min(3.0, OWN_PAIRS / own))

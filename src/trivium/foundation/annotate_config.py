@@ -26,7 +26,7 @@ class AnnotateConfig(Section):
         0.5, ge=0.0, description="random pairs added as weak grade 0, per human grade in teaching"
     )
     deep: float = Field(
-        0.0, ge=0.0, description="deep lexical candidates added as weak grade 1, per human grade"
+        0.5, ge=0.0, description="deep lexical candidates added as weak grade 1, per human grade"
     )
     calibration: Literal["none", "temperature", "platt", "isotonic", "one_vs_rest", "predicted"] = (
         Field("one_vs_rest", description="method; both of the last two are per-class isotonic")
@@ -38,9 +38,15 @@ class AnnotateConfig(Section):
     thresholds: dict[str, Thresholds] = Field(
         {}, description="confidence that each grade needs, by judge; found on labels when empty"
     )
+    max_cost: float = Field(
+        0.5,
+        gt=0,
+        description="without a target: most that labels may cost, as a share of asking the dearest "
+        "judge about everything",
+    )
     target_agreement: Share | None = Field(
         None,
-        description="agreement with humans to hold; null = that of the best judge alone",
+        description="agreement with humans to hold; null = the best within max_cost",
         examples=[0.8],
     )
     guarantee: Literal["per_class", "accepted", "labelled"] = Field(

@@ -116,6 +116,7 @@ def fit_cascade(
         bound=config.bound,
         delta=config.risk,
         ties=config.ties,
+        max_cost=config.max_cost,
         path_data=_path_data(calibrations, of_humans(answers, "calibration")),
         seed=seed,
     )
