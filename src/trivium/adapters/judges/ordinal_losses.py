@@ -17,6 +17,11 @@ Loss = Callable[[Any, Any], Any]
 def loss_of(name: str, grades: NDArray[np.int64]) -> Loss:
     """The loss of that name.
 
+    `weighted` is the default: of a MiniLM cross-encoder that learned from 8,000 pairs of three
+    catalogs (two seeds, unseen queries, uncalibrated) it had the highest kappa on all three (0.584,
+    0.320 and 0.265; rps 0.486, 0.274 and 0.196; plain 0.488, 0.228 and 0.107) and the highest
+    Spearman on two (0.709, 0.374 and 0.412; rps 0.696, 0.378 and 0.395; plain 0.680, 0.315, 0.396).
+
     Args:
         name: `cross_entropy`; `weighted`, cross-entropy with `class_weights`; or `rps`, see
             `ranked_probability_loss`.
