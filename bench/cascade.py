@@ -173,7 +173,7 @@ def _humans(against: pl.DataFrame) -> dict[str, float]:
 def guarantee(*, quick: bool) -> dict[str, float]:
     """How often a promise is broken on simulated judges, pairs clustered in queries."""
     draws = 100 if quick else 400
-    kept = simulate_promises(kind="each", bound="betting", queries=300, replications=draws)
+    kept = simulate_promises(bound="betting", queries=300, replications=draws)
     return {"guarantee_broken": kept.broken, "guarantee_stated": kept.stated}
 
 

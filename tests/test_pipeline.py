@@ -272,7 +272,11 @@ def test_a_budget_stops_cleanly_and_a_larger_one_carries_on(
     small_market: Path, finished: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "dear"
-    price = {"annotate__judges__cross_encoder__usd_per_million_tokens": "1000.0"}
+    price = {
+        "annotate__judges__cross_encoder__usd_per_million_tokens": "1000.0",
+        # Everything is left to the judge with the price.
+        "annotate__thresholds": "{features=[2, 2, 2, 2, 2], cross_encoder=[0, 0, 0, 0, 0]}",
+    }
     poor = run_command(
         small_market, folder, "--until", "annotate", annotate__max_budget="0.5", **price
     )
