@@ -72,10 +72,10 @@ class CrossEncoderConfig(JudgeSection):
         description="earlier judge of this kind to start from, and to learn on from the catalog's "
         "own pairs alone; null = from the body, and all pairs",
     )
-    loss: Literal["weighted", "rps", "cross_entropy"] = Field(
-        "weighted",
-        description="cross-entropy weighted by rarity of the grade; with the ranked probability "
-        "score; or plain",
+    loss: Literal["rps", "weighted", "cross_entropy"] = Field(
+        "rps",
+        description="cross-entropy with the ranked probability score; weighted by rarity of the "
+        "grade; or plain",
     )
     epochs: float = Field(3.0, gt=0, description="passes over the seed's grades")
     batch: Positive = Field(32, description="pairs in a step of training")
@@ -101,7 +101,7 @@ class LoraLlmConfig(JudgeSection):
         "all-linear", description="layers that get adapters"
     )
     pairs: Positive | None = Field(None, description="most pairs to learn from; null = all")
-    loss: Literal["weighted", "rps", "cross_entropy"] = Field("weighted", description="as above")
+    loss: Literal["rps", "weighted", "cross_entropy"] = Field("rps", description="as above")
     epochs: float = Field(1.0, gt=0, description="passes over the pairs")
     batch: Positive = Field(16, description="pairs in a step of training")
     learning_rate: float = Field(2e-4, gt=0, description="peak of the learning rate")
