@@ -70,7 +70,7 @@ def agreement(
     """
     answered = predicted >= 0
     human, predicted, expected = human[answered], predicted[answered], expected[answered]
-    query = _codes(query_ids.filter(pl.Series(answered)))
+    query = confusion.codes(query_ids.filter(pl.Series(answered)))
     queries = int(query.max(initial=-1)) + 1
     counts = confusion.cells(query, query * 0, human, predicted, queries=queries, groups=1)
     total = counts.sum(axis=0).reshape(_N, _N)
@@ -177,11 +177,6 @@ def _group(column: str) -> pl.Expr:
     return pl.col(column).cast(pl.String).fill_null(NO_GROUP)
 
 
-def _codes(values: pl.Series) -> Ints:
-    """Numbers from 0 in the order of the values, (rows,)."""
-    return values.rank("dense").to_numpy().astype(np.int64) - 1
-
-
 def _shares(population: pl.DataFrame) -> pl.DataFrame:
     sizes = population.group_by("by", "group").agg(pl.col("pairs").sum())
     share = (pl.col("pairs") / pl.col("pairs").sum().over("by")).alias("share")
@@ -215,8 +210,8 @@ def _measured(pairs: pl.DataFrame, resamples: int, seed: int) -> pl.DataFrame:
     names = pairs["group"].unique().sort().to_list()
     queries = pairs["query_id"].n_unique()
     counts = confusion.cells(
-        _codes(pairs["query_id"]),
-        _codes(pairs["group"]),
+        confusion.codes(pairs["query_id"]),
+        confusion.codes(pairs["group"]),
         pairs["human"].cast(pl.Int64).to_numpy(),
         pairs["predicted"].cast(pl.Int64).to_numpy(),
         queries=queries,

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from trivium.foundation.tables import GRADES
@@ -23,6 +24,11 @@ MEASURES = ("accuracy", "within_one", "kappa")
 _N = len(GRADES)
 _DISTANCE = np.abs(np.subtract.outer(np.arange(_N), np.arange(_N)))  # (human, judged)
 _DRAWN = 2_000_000
+
+
+def codes(values: pl.Series) -> Ints:
+    """Numbers from 0 in the order of the values, (rows,)."""
+    return values.rank("dense").to_numpy().astype(np.int64) - 1
 
 
 def cells(

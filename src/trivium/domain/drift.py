@@ -23,7 +23,7 @@ import numpy as np
 import polars as pl
 
 from trivium.domain import confusion
-from trivium.domain.confusion import Floats, Ints, divide, interval, or_none
+from trivium.domain.confusion import Floats, divide, interval, or_none
 from trivium.foundation.errors import InputError
 from trivium.foundation.tables import GRADES
 
@@ -165,17 +165,13 @@ class _Counted:
 
 
 def _counted(both: pl.DataFrame, of: str, names: list[str]) -> _Counted:
-    query = _codes(both["query_id"])
+    query = confusion.codes(both["query_id"])
     at = both[of].cast(pl.String).replace_strict(names, range(len(names)), return_dtype=pl.Int64)
     queries = int(query.max()) + 1
     flat = (both["run"].to_numpy() * queries + query) * len(names) + at.to_numpy()
     counts = np.bincount(flat, minlength=2 * queries * len(names)).astype(np.float64)
     before, after = counts.reshape(2, queries, len(names))
     return _Counted(of, names, before, after)
-
-
-def _codes(values: pl.Series) -> Ints:
-    return values.rank("dense").to_numpy().astype(np.int64) - 1
 
 
 def _share(counts: Floats) -> Floats:

@@ -127,7 +127,7 @@ def compare_with_raters(
 def _compared(graded: pl.DataFrame, pairs: int, resamples: int, seed: int) -> pl.DataFrame:
     queries = graded["query_id"].n_unique()
     counts = confusion.cells(
-        graded["query_id"].rank("dense").to_numpy().astype(np.int64) - 1,
+        confusion.codes(graded["query_id"]),
         graded["group"].to_numpy(),
         graded["human"].cast(pl.Int64).to_numpy(),
         graded["predicted"].cast(pl.Int64).to_numpy(),

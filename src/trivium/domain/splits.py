@@ -8,7 +8,7 @@ import polars as pl
 
 from trivium.domain.sampling import hash_strings
 from trivium.foundation.config import SplitConfig
-from trivium.foundation.text import normalise
+from trivium.foundation.text import word_set
 
 _ORDER = ("calibration", "tuning", "agreement", "validation", "test")
 _STRENGTH = {"train": 0, "seed": 0} | {part: at + 1 for at, part in enumerate(_ORDER)}
@@ -69,7 +69,7 @@ def with_parts(
     """
     if "part" not in queries.columns:
         queries = queries.with_columns(pl.lit(None, dtype=pl.String).alias("part"))
-    words = normalise("query").str.split(" ").list.sort().list.join(" ").alias("_words")
+    words = word_set("query").alias("_words")
     evaluated = judged if evaluated is None else evaluated
     teaches = pl.col("query_id").is_in(judged.to_list())
     tests = pl.col("query_id").is_in(evaluated.to_list())

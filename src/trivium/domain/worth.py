@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from trivium.domain.levels import random_negatives
 from trivium.domain.sampling import hash_strings
 from trivium.foundation.tables import GRADES, channels_of
-from trivium.foundation.text import normalise
+from trivium.foundation.text import word_set
 
 DIMENSIONS = ("stratum", "band", "disagreement", "expected")
 RANDOM = "random"
@@ -45,7 +45,7 @@ def worthy_queries(queries: pl.DataFrame, wanted: int, seed: int) -> pl.DataFram
     Returns:
         Columns query_id, query, segment; every beginning of the table is spread as well.
     """
-    words = normalise("query").str.split(" ").list.sort().list.join(" ")
+    words = word_set("query")
     hashes = pl.Series("_hash", hash_strings(queries["query_id"].to_list(), seed))
     distinct = (
         queries.with_columns(hashes, words.alias("_words"))

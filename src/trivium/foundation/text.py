@@ -79,3 +79,14 @@ def normalise(column: str) -> pl.Expr:
     lower = pl.col(column).str.to_lowercase()
     no_full_stops = lower.str.replace_all(r"\.+([^\p{N}]|$)", " ${1}")
     return no_full_stops.str.replace_all(r"[^\p{L}\p{N}.]+", " ").str.strip_chars()
+
+
+def word_set(column: str) -> pl.Expr:
+    """The words of a text in one order: texts that share it ask the same question.
+
+    Example:
+        >>> queries = pl.DataFrame({"query": ["Mug, red", "red mug"]})
+        >>> queries.select(word_set("query"))["query"].to_list()
+        ['mug red', 'mug red']
+    """
+    return normalise(column).str.split(" ").list.sort().list.join(" ")

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from trivium.domain.calibration import Calibrated, Calibration
 from trivium.domain.cascade import Cascade, Settling
+from trivium.domain.confusion import codes
 from trivium.domain.teaching import HUMAN, check_enough
 from trivium.domain.tuning import Tuned, tune
 from trivium.foundation.annotate_config import AnnotateConfig
@@ -107,7 +108,7 @@ def fit_cascade(
     tuned = tune(
         _calibrated(calibrations, tuning),
         grades_of(tuning),
-        query_codes(tuning),
+        codes(tuning["query_id"]),
         costs,
         thresholds=given_thresholds(config, alone=alone),
         target=config.target_agreement,
@@ -158,11 +159,6 @@ def grades_of(pairs: pl.DataFrame) -> NDArray[np.int64]:
     return pairs["grade"].cast(pl.Int64).to_numpy()
 
 
-def query_codes(pairs: pl.DataFrame) -> NDArray[np.int64]:
-    """Queries numbered from 0, (pairs,)."""
-    return pairs["query_id"].rank("dense").to_numpy().astype(np.int64) - 1
-
-
 def given_thresholds(config: AnnotateConfig, *, alone: bool) -> dict[str, tuple[float, ...]] | None:
     """The thresholds that the configuration gives; None where they are to be found."""
     if alone:
@@ -192,4 +188,4 @@ def _calibrated(
 def _path_data(
     calibrations: Mapping[str, Calibration], pairs: pl.DataFrame
 ) -> tuple[dict[str, Calibrated], NDArray[np.int64], NDArray[np.int64]]:
-    return _calibrated(calibrations, pairs), grades_of(pairs), query_codes(pairs)
+    return _calibrated(calibrations, pairs), grades_of(pairs), codes(pairs["query_id"])

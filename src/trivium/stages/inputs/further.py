@@ -14,7 +14,7 @@ from trivium.domain.judgments import consensus
 from trivium.foundation import tables
 from trivium.foundation.errors import InputError
 from trivium.foundation.sections import CatalogConfig
-from trivium.foundation.text import normalise, render
+from trivium.foundation.text import render, word_set
 from trivium.stages.inputs.checks import check_ids
 
 _HELD_OUT = ("calibration", "tuning", "agreement", "validation", "test")
@@ -45,14 +45,13 @@ def without_held_out(further: pl.DataFrame, queries: pl.DataFrame) -> pl.DataFra
         return further
     held_out = queries.filter(pl.col("part").is_in(_HELD_OUT))
     words = pl.concat(
-        [held_out.select(_words("query")), held_out.select(_words("judge_text"))]
+        [
+            held_out.select(word_set("query").alias("words")),
+            held_out.select(word_set("judge_text").alias("words")),
+        ]
     ).to_series()
-    same = [_words(column).is_in(words.implode()) for column in ("query", "query_text")]
+    same = [word_set(column).is_in(words.implode()) for column in ("query", "query_text")]
     return further.filter(~pl.any_horizontal(same))
-
-
-def _words(column: str) -> pl.Expr:
-    return normalise(column).str.split(" ").list.sort().list.join(" ").alias("words")
 
 
 def _read(catalog: CatalogConfig, number: int) -> pl.DataFrame:
