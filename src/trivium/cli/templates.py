@@ -117,7 +117,8 @@ def _section(name: str, section: BaseModel, given: dict[str, Any]) -> str:
     tables = []
     for key, field in type(section).model_fields.items():
         value = getattr(section, key)
-        if isinstance(value, list) and value and isinstance(value[0], BaseModel):
+        sections = isinstance(value, list) and value and isinstance(value[0], BaseModel)
+        if sections and not field.examples:
             continue  # written as tables of their own
         if isinstance(value, BaseModel):
             tables.append(_section(f"{name}.{key}", value, {}).rstrip())
@@ -125,11 +126,18 @@ def _section(name: str, section: BaseModel, given: dict[str, Any]) -> str:
         note = f"  # {field.description}" if field.description else ""
         if key in given:
             lines.append(f"{key} = {_toml(given[key])}{note}")
-        elif field.examples:
+        elif field.examples and not value:
             lines.append(f"# {key} = {_toml(field.examples[0])}{note}; not set")
         else:
-            lines.append(f"# {key} = {_toml(value)}{note}")
+            lines.append(f"# {key} = {_toml(_named(value))}{note}")
     return "\n".join(lines + tables) + "\n"
+
+
+def _named(value: Any) -> Any:
+    """A list of sections as the names that stand for them."""
+    if isinstance(value, list):
+        return [getattr(entry, "name", entry) for entry in value]
+    return value
 
 
 def _judges(defaults: Config) -> str:

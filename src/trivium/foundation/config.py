@@ -6,19 +6,30 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
 from trivium.foundation.annotate_config import AnnotateConfig
+from trivium.foundation.channel_config import (
+    Bm25Config,
+    ChannelConfig,
+    DenseConfig,
+    DictionaryConfig,
+    channel_section,
+    name_of,
+    role_of,
+)
+from trivium.foundation.channel_section import ChannelSection
 from trivium.foundation.errors import ConfigError, Fault, TriviumError
 from trivium.foundation.judge_config import judge_section
 from trivium.foundation.sections import (
     CatalogConfig,
     ColumnsConfig,
     Count,
+    NonNegative,
     Paths,
     Positive,
     Section,
@@ -91,28 +102,61 @@ class SplitConfig(Section):
 
 
 class MineConfig(Section):
-    """The channels and how deep they are searched."""
+    """The channels, how deep they are searched, and which queries they are asked."""
 
-    channels: list[str] = Field(
-        ["dictionary", "bm25", "dense"], min_length=1, description="by their entry points' names"
+    channels: list[ChannelConfig] = Field(
+        [DictionaryConfig(), Bm25Config(), DenseConfig()],
+        min_length=1,
+        description="kinds by name, or [[mine.channels]] with settings",
+        examples=[["dictionary", "bm25", "dense"]],
     )
-    lexical: list[str] = Field(["dictionary", "bm25"], description="channels called lexical")
-    dense: list[str] = Field(["dense"], description="channels called dense")
+    lexical: list[str] = Field(
+        ["dictionary", "bm25"], description="channels called lexical; else by their kind"
+    )
+    dense: list[str] = Field(["dense"], description="channels called dense; else by their kind")
     depth: Positive = Field(500, description="items kept from each channel")
     model: str = Field(
         "sentence-transformers/all-MiniLM-L6-v2",
         description="tower in production: a hub name, a folder, or package:NAME/FOLDER",
     )
     queries: Count = Field(0, description="queries to mine, sampled; 0 means all of them")
+    segments: dict[Literal["head", "torso", "tail"], NonNegative] = Field(
+        {},
+        description="weights in the sample, such as {head = 1, tail = 3}; empty = as they come",
+    )
+    fold: bool = Field(
+        True, description="mine queries that differ in case, plural or order of words once"
+    )
     min_coverage: Share = Field(
         0.0, description="set a query aside if the catalog knows fewer of its words than this"
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _roles(cls, raw: Any) -> Any:
+        if not isinstance(raw, dict) or not isinstance(raw.get("channels"), list):
+            return raw
+        by_kind = {
+            role: [name_of(channel) for channel in raw["channels"] if role_of(channel) == role]
+            for role in ("lexical", "dense")
+        }
+        return by_kind | raw
+
     @model_validator(mode="after")
     def _distinct(self) -> MineConfig:
-        if len(set(self.channels)) < len(self.channels):
-            raise ValueError(f"channels with different names, not {', '.join(self.channels)}")
+        if len(set(self.names)) < len(self.names):
+            raise ValueError(f"channels with different names, not {', '.join(self.names)}")
         return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The channels' names, in order."""
+        return tuple(channel.name for channel in self.channels)
+
+    def channel(self, name: str) -> ChannelSection:
+        """The channel of a name; one that is not among them is a kind with its defaults."""
+        named = (channel for channel in self.channels if channel.name == name)
+        return next(named, None) or channel_section(name)(kind=name)
 
 
 class ExamplesConfig(Section):
@@ -255,6 +299,9 @@ def _within(table: Any, part: str, override: str) -> Any:
     """What lies under a part of an override; an entry of a list is known by number or by name."""
     if isinstance(table, list):
         for at, entry in enumerate(table):
+            if entry == part:  # a kind by its name alone
+                table[at] = {"kind": part}
+                return table[at]
             if isinstance(entry, dict) and part in (str(at), entry.get("name", entry.get("kind"))):
                 return entry
     elif isinstance(table, dict):
@@ -278,7 +325,7 @@ def _fault(error: dict[str, Any], where: str) -> Fault:
     if error["type"] != "extra_forbidden":
         return Fault(
             f"{where}: {name or 'configuration'}",
-            got=repr(error["input"])[:80],
+            got=_without_credentials(repr(error["input"])[:80]),
             expected="a section of settings"
             if error["type"] == "model_type"
             else re.sub("^(Value error, |Input should be )", "", error["msg"]),
@@ -294,22 +341,32 @@ def _fault(error: dict[str, Any], where: str) -> Fault:
     )
 
 
+def _without_credentials(text: str) -> str:
+    """Hide what stands before the @ of an address."""
+    return re.sub(r"//[^/@\s]*@", "//***@", text)
+
+
 _ENTRIES: Mapping[str, Any] = {"stages": StageConfig, "further": CatalogConfig}
-"""Settings that are lists of sections, and what one entry is; a judge's depends on its kind."""
+"""Settings that are lists of sections, and what one entry is."""
+_BY_KIND: Mapping[str, Callable[[str], Any]] = {
+    "judges": judge_section,
+    "channels": channel_section,
+}
+"""Lists of sections of several kinds, and what one of a kind is."""
 
 
 def _is_tag(location: Sequence[str], at: int) -> bool:
-    """Whether a part of a fault's place is the kind of a judge, which no user wrote there."""
-    return at > 1 and location[at - 2] == "judges" and location[at - 1].isdigit()
+    """Whether a part of a fault's place is the kind of an entry, which no user wrote there."""
+    return at > 1 and location[at - 2] in _BY_KIND and location[at - 1].isdigit()
 
 
 def _known_keys(path: Sequence[str]) -> Mapping[str, Any]:
     model: Any = Config
     for at, part in enumerate(path):
-        if part.isdigit() or part == "judges":
+        if part.isdigit() or part in _BY_KIND:
             continue
         if _is_tag(path, at):
-            model = judge_section(part)
+            model = _BY_KIND[path[at - 2]](part)
         else:
             model = _ENTRIES.get(part) or model.model_fields[part].annotation
     return dict(model.model_fields)
@@ -321,7 +378,9 @@ def _with_paths(config: Config, base: Path) -> Config:
     data = _resolved(config.data, base, "data").model_copy(update={"further": further})
     judges = [_resolved(j, base, f"annotate.judges {j.name}") for j in config.annotate.judges]
     annotate = _resolved(config.annotate, base, "annotate").model_copy(update={"judges": judges})
-    return config.model_copy(update={"data": data, "annotate": annotate})
+    channels = [_resolved(c, base, f"mine.channels {c.name}") for c in config.mine.channels]
+    mine = config.mine.model_copy(update={"channels": channels})
+    return config.model_copy(update={"data": data, "annotate": annotate, "mine": mine})
 
 
 def _resolved(section: S, base: Path, where: str) -> S:

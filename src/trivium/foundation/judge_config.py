@@ -9,10 +9,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 
-from trivium.foundation.sections import Positive, Section, Share
-
-Money = Annotated[float, Field(ge=0.0)]
-
+from trivium.foundation.sections import NonNegative, Positive, Section, Share
 
 _TAKEN = ("vote", "cascade")  # what tables call the labels that no single judge gave
 PRICE_FIELDS = ("usd_per_million_tokens", "usd_per_million_written", "usd_per_hour")
@@ -28,9 +25,9 @@ class JudgeSection(Section):
 
     kind: str = Field(description="an entry point of the group trivium.judges")
     name: str = Field("", description="of its column p_<name>; its kind when empty")
-    usd_per_million_tokens: Money = Field(0.0, description="price of what it reads")
-    usd_per_million_written: Money = Field(0.0, description="price of what it writes")
-    usd_per_hour: Money = Field(0.0, description="price of the machine that it runs on")
+    usd_per_million_tokens: NonNegative = Field(0.0, description="price of what it reads")
+    usd_per_million_written: NonNegative = Field(0.0, description="price of what it writes")
+    usd_per_hour: NonNegative = Field(0.0, description="price of the machine that it runs on")
 
     @model_validator(mode="before")
     @classmethod

@@ -17,7 +17,7 @@ from trivium.foundation.errors import (
 )
 from trivium.foundation.judge_config import BUILT_IN
 from trivium.foundation.tables import RELEVANT
-from trivium.pipeline.plans import STAGES, judge_models
+from trivium.pipeline.plans import STAGES, channel_models, judge_models
 
 if TYPE_CHECKING:
     from trivium.stages.inputs import Inputs
@@ -142,9 +142,9 @@ def _check_judges(config: Config, made: Inputs) -> None:
 def _channels(config: Config) -> list[str]:
     from trivium.adapters.channels import load_channel
 
-    for name in config.mine.channels:
-        load_channel(name)
-    return [f"channels: {', '.join(config.mine.channels)}"]
+    for channel in config.mine.channels:
+        load_channel(channel.kind)
+    return [f"channels: {', '.join(config.mine.names)}"]
 
 
 def _judges(config: Config) -> list[str]:
@@ -161,7 +161,7 @@ def _judges(config: Config) -> list[str]:
 
 def _roles(config: Config) -> list[str]:
     known = {*config.mine.lexical, *config.mine.dense}
-    roleless = [name for name in config.mine.channels if name not in known]
+    roleless = [name for name in config.mine.names if name not in known]
     if roleless:
         raise ConfigError.of(
             "mine.channels",
@@ -183,7 +183,7 @@ def _synonyms(config: Config) -> list[str]:
 
 def _models(config: Config) -> list[str]:
     names = {config.mine.model, config.train.model or config.mine.model}
-    names |= {model for model in judge_models(config).values() if model}
+    names |= {*judge_models(config).values(), *channel_models(config).values()}
     return _collect([partial(_model, name) for name in sorted(names)])
 
 

@@ -12,7 +12,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from trivium.adapters.models import model_fingerprint
-from trivium.foundation.config import Config
+from trivium.foundation.channel_config import BUILT_IN_CHANNELS, CHANNEL_UNDECIDING
+from trivium.foundation.config import Config, MineConfig
 from trivium.foundation.errors import DependencyError
 from trivium.foundation.judge_config import BUILT_IN, UNDECIDING
 from trivium.foundation.workspace import Plan, fingerprint
@@ -41,6 +42,7 @@ _TEXTS = ("columns", "query_text", "item_text", "judge_query_text", "judge_item_
 _ABSENT = "absent"
 _BAND = ("examples.tfidf_low", "examples.tfidf_high")
 _ROLES = ("mine.lexical", "mine.dense")
+_MINE = tuple(f"mine.{name}" for name in MineConfig.model_fields)
 _DEPTHS = ("examples.hard_positive_depth", "examples.hard_negative_depth")
 _UNDECIDING = {"store", "max_budget"}
 """Settings of annotation that decide where answers are kept and when to stop, not what they are."""
@@ -58,9 +60,9 @@ READS: Mapping[str, StageReads] = {
         files=("items", "queries", "judgments", "qrels", "further"),
     ),
     "mine": StageReads(
-        settings=("mine", *_BAND, "examples.max_negatives", "run.seed", "run.shard"),
+        settings=(*_MINE, *_BAND, "examples.max_negatives", "run.seed", "run.shard"),
         files=("synonyms",),
-        models=("mine.model",),
+        models=("mine.model", "mine.channels"),
         upstream=("inputs",),
     ),
     "judges": StageReads(
@@ -123,6 +125,7 @@ class Planner:
                 inputs=self._files(reads.files)
                 | self._models(reads.models)
                 | (self._prompts() if stage == "judges" else {})
+                | (self._channel_files() if stage == "mine" else {})
                 | _CODE,
                 upstream={name: plans[name].key for name in reads.upstream},
             )
@@ -142,6 +145,10 @@ class Planner:
             if name == "annotate.judges":  # what they cost does not decide what they learn
                 settings[name] = [
                     judge.model_dump(mode="json", exclude=UNDECIDING) for judge in value
+                ]
+            elif name == "mine.channels":
+                settings[name] = [
+                    channel.model_dump(mode="json", exclude=CHANNEL_UNDECIDING) for channel in value
                 ]
             elif isinstance(value, BaseModel):
                 plain = value.model_dump(mode="json", exclude=_UNDECIDING)
@@ -170,11 +177,24 @@ class Planner:
             if (prompt := getattr(judge, "prompt", None)) and judge.kind in BUILT_IN
         }
 
+    def _channel_files(self) -> dict[str, str]:
+        """The files that channels name: runs, templates of requests."""
+        found: dict[str, str] = {}
+        for channel in self.config.mine.channels:
+            for setting in type(channel).model_fields:
+                value = getattr(channel, setting)
+                paths = value if isinstance(value, list) else [value]
+                for number, path in enumerate(path for path in paths if isinstance(path, Path)):
+                    found[f"{channel.name}.{setting}[{number}]"] = _file(path)
+        return found
+
     def _models(self, names: Sequence[str]) -> dict[str, str]:
         chosen: dict[str, str | None] = {}
         for name in names:
             if name == "annotate.judges":
                 chosen |= judge_models(self.config)
+            elif name == "mine.channels":
+                chosen |= channel_models(self.config)
             else:
                 chosen[name] = self.setting(name)
         if "train.model" in chosen:
@@ -205,6 +225,15 @@ def judge_models(config: Config) -> dict[str, str]:
         if judge.kind in BUILT_IN
         and judge.kind != "chat"
         and (model := getattr(judge, "model", None))
+    }
+
+
+def channel_models(config: Config) -> dict[str, str]:
+    """Models that channels name besides `mine.model`, by the channel's name."""
+    return {
+        f"channel {channel.name}": model
+        for channel in config.mine.channels
+        if channel.kind in BUILT_IN_CHANNELS and (model := getattr(channel, "model", None))
     }
 
 

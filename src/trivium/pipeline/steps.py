@@ -40,7 +40,7 @@ def mine(job: Job, folder: StageFolder) -> Outcome:
     overlaps = pool_overlaps([pl.DataFrame(n["overlap"], schema=OVERLAP_SCHEMA) for n in counts])
     sets = [pl.DataFrame(n["found_by"]) for n in counts if n["found_by"]]
     write_table(folder.table_path("overlap"), overlaps)
-    write_table(folder.table_path("found_by"), pool_found_by(sets, job.config.mine.channels))
+    write_table(folder.table_path("found_by"), pool_found_by(sets, job.config.mine.names))
     rows = sum(shard["rows"] for shard in counts)
     deepest = overlaps.filter(pl.col("depth") == pl.col("depth").max())
     shared = [f"{r['a']} and {r['b']} share {r['overlap']:.0%}" for r in deepest.to_dicts()]

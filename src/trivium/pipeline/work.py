@@ -59,7 +59,7 @@ class MineShards:
         """Build the channels over the catalog."""
         queries = self.workspace.stage("mine").read("queries")
         miner = _miner(self.workspace, self.config)
-        channels, deepest = self.config.mine.channels, self.config.mine.depth
+        channels, deepest = self.config.mine.names, self.config.mine.depth
         depths = [depth for depth in OVERLAP_DEPTHS if depth < deepest] + [deepest]
 
         def work(number: int) -> Done:
@@ -189,7 +189,7 @@ class ExampleShards:
         )
 
     def _nothing(self) -> tuple[pl.DataFrame, pl.DataFrame]:
-        channels = tuple(self.config.mine.channels)
+        channels = self.config.mine.names
         return empty(candidates_schema(channels)), empty(
             labels_schema(tuple(judge.name for judge in self.config.annotate.judges))
         )

@@ -255,12 +255,11 @@ def retrieve(
     """
     items, queries = items.sort("item_id"), queries.sort("query_id")
     if system.startswith(CHANNEL_PREFIX):
-        from trivium.adapters.channels import load_channel
+        from trivium.adapters.channels import build_channel
 
-        build = load_channel(system.removeprefix(CHANNEL_PREFIX))
-        channel = build(
-            items=items, config=mine or MineConfig(), data=data or DataConfig(), cache=None
-        )
+        config = mine or MineConfig()
+        settings = config.channel(system.removeprefix(CHANNEL_PREFIX))
+        channel = build_channel(settings, items, config, data or DataConfig())
         run = channel.search(queries, depth)
     else:
         from trivium.adapters import towers

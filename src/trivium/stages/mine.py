@@ -10,7 +10,7 @@ from pathlib import Path
 
 import polars as pl
 
-from trivium.adapters.channels import load_channel
+from trivium.adapters.channels import build_channel
 from trivium.adapters.channels.words import tokens
 from trivium.domain.disagreement import merge_runs
 from trivium.domain.tfidf import CatalogTfidf
@@ -51,11 +51,10 @@ class Miner:
         seed: int = 0,
     ) -> None:
         self._items = items
-        self._names = tuple(config.channels)
+        self._names = config.names
         self._depth = config.depth
-        factories = [load_channel(name) for name in self._names]
         self._channels = [
-            factory(items=items, config=config, data=data, cache=cache) for factory in factories
+            build_channel(settings, items, config, data, cache) for settings in config.channels
         ]
         self._tfidf = CatalogTfidf(items, tokens)
         self._token_similar, self._band, self._seed = token_similar, band, seed
@@ -131,5 +130,5 @@ def mine(
     )
     parts_ = [miner.mine(piece) for piece in queries.iter_slices(shard)]
     if not parts_:
-        return empty(candidates_schema(tuple(config.channels)))
+        return empty(candidates_schema(config.names))
     return pl.concat(parts_).sort("query_id", "item_id")

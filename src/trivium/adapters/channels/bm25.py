@@ -7,31 +7,34 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from trivium.adapters.channels.postings import Postings, runs_table
 from trivium.adapters.channels.words import WordTable, known_words, number_words, tokens
+from trivium.domain.postings import Postings, runs_table
+from trivium.foundation.channel_config import Bm25Config
 from trivium.foundation.config import DataConfig, MineConfig
-
-K1 = 1.5
-B = 0.75
 
 
 class Bm25Channel:
-    """Lucene's BM25, k1 = 1.5, b = 0.75 (the defaults of bm25s).
+    """Lucene's BM25.
 
     bm25s computes the scores of its index; the search is our own, because that of bm25s fills
     up with items of score zero and breaks ties at the cut-off by chance.
     """
 
-    name = "bm25"
-
     def __init__(
-        self, *, items: pl.DataFrame, config: MineConfig, data: DataConfig, cache: Path | None
+        self,
+        *,
+        items: pl.DataFrame,
+        settings: Bm25Config,
+        config: MineConfig,
+        data: DataConfig,
+        cache: Path | None,
     ) -> None:
+        self.name = settings.name
         items = items.select("item_id", "text").sort("item_id")
         self._item_ids = items["item_id"]
         self._vocabulary: dict[str, int] = {}
         table = number_words(items["text"].fill_null("").to_list(), tokens, self._vocabulary)
-        self._postings = _index(table, self._vocabulary)
+        self._postings = _index(table, self._vocabulary, settings)
 
     def search(self, queries: pl.DataFrame, k: int) -> pl.DataFrame:
         """Retrieve the best items of each query; see `Channel.search`."""
@@ -41,14 +44,16 @@ class Bm25Channel:
         return runs_table(self.name, queries["query_id"], hits, self._item_ids)
 
 
-def _index(table: WordTable, vocabulary: dict[str, int]) -> Postings:
+def _index(table: WordTable, vocabulary: dict[str, int], settings: Bm25Config) -> Postings:
     n_items = len(table.offsets) - 1
     if not vocabulary:
         nothing = np.zeros(0, dtype=np.int32)
         return Postings(np.zeros(1, np.int64), nothing, nothing.astype(np.float32), n_items)
     import bm25s
 
-    index = bm25s.BM25(k1=K1, b=B, method="lucene", dtype="float32", auto_compile=False)
+    index = bm25s.BM25(
+        k1=settings.k1, b=settings.b, method="lucene", dtype="float32", auto_compile=False
+    )
     words = [row.tolist() for row in np.split(table.ids, table.offsets[1:-1])]
     index.index((words, dict(vocabulary)), create_empty_token=False, show_progress=False)
     arrays = index.scores

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from trivium.adapters.channels.postings import Postings
 from trivium.adapters.channels.words import number_words, parts
+from trivium.domain.postings import Postings
 
 
 def _distinct(text: str) -> list[str]:

@@ -12,24 +12,31 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from trivium.adapters.channels.postings import Hits, runs_table
 from trivium.adapters.models import model_fingerprint
 from trivium.adapters.towers import FlatIndex, Tower, Vectors
+from trivium.domain.postings import Hits, runs_table
+from trivium.foundation.channel_config import DenseConfig
 from trivium.foundation.config import DataConfig, MineConfig
 
 
 class DenseChannel:
     """Cosine between tower vectors of query and item text, over the full catalog."""
 
-    name = "dense"
-
     def __init__(
-        self, *, items: pl.DataFrame, config: MineConfig, data: DataConfig, cache: Path | None
+        self,
+        *,
+        items: pl.DataFrame,
+        settings: DenseConfig,
+        config: MineConfig,
+        data: DataConfig,
+        cache: Path | None,
     ) -> None:
+        self.name = settings.name
         items = items.select("item_id", pl.col("text").fill_null("")).sort("item_id")
         self._item_ids = items["item_id"]
-        self._tower = Tower.load(config.model)
-        vectors = cached_vectors(self._tower, config.model, items["text"].to_list(), cache)
+        model = settings.model or config.model
+        self._tower = Tower.load(model)
+        vectors = cached_vectors(self._tower, model, items["text"].to_list(), cache)
         self._index = FlatIndex(vectors, self._item_ids)
 
     def search(self, queries: pl.DataFrame, k: int) -> pl.DataFrame:

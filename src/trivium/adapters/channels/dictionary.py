@@ -8,9 +8,10 @@ import numpy as np
 import polars as pl
 
 from trivium.adapters.channels.lexicon import Lexicon, build_lexicon
-from trivium.adapters.channels.postings import runs_table
 from trivium.adapters.channels.synonyms import Synonyms, read_synonyms
 from trivium.adapters.channels.words import parts, tokens
+from trivium.domain.postings import runs_table
+from trivium.foundation.channel_config import DictionaryConfig
 from trivium.foundation.config import DataConfig, MineConfig
 
 SYNONYM_WEIGHT = 0.6
@@ -25,11 +26,16 @@ class DictionaryChannel:
     is no term frequency and no length: an item scores by which fields match (`Lexicon`).
     """
 
-    name = "dictionary"
-
     def __init__(
-        self, *, items: pl.DataFrame, config: MineConfig, data: DataConfig, cache: Path | None
+        self,
+        *,
+        items: pl.DataFrame,
+        settings: DictionaryConfig,
+        config: MineConfig,
+        data: DataConfig,
+        cache: Path | None,
     ) -> None:
+        self.name = settings.name
         items = items.sort("item_id")
         self._item_ids = items["item_id"]
         self._lexicon = build_lexicon(items)

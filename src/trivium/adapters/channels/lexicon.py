@@ -10,8 +10,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from trivium.adapters.channels.postings import Postings
 from trivium.adapters.channels.words import WordTable, number_words, parts, tokens
+from trivium.domain.postings import Postings
 
 VALUE_WEIGHT = 2.0
 PHRASE_WEIGHT = 1.5

@@ -1,0 +1,114 @@
+"""Settings of the channels: `mine.channels`, by name of their kind or as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+
+from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag
+
+from trivium.foundation.channel_section import ChannelSection, Role
+from trivium.foundation.engine_config import ENGINE_UNDECIDING, OpenSearchConfig
+from trivium.foundation.sections import Paths, Share
+
+
+class DictionaryConfig(ChannelSection):
+    """Query words and phrases looked up in the catalog's own lexicon, and expanded."""
+
+    role: ClassVar[Role | None] = "lexical"
+
+    kind: Literal["dictionary"] = Field("dictionary", description="of channel")
+    spelling: bool = Field(True, description="correct words that the catalog does not have")
+    units: bool = Field(True, description="meet numbers and units however they are written")
+
+
+class Bm25Config(ChannelSection):
+    """Lucene's BM25 over the text of the items."""
+
+    role: ClassVar[Role | None] = "lexical"
+
+    kind: Literal["bm25"] = Field("bm25", description="of channel")
+    k1: float = Field(1.5, ge=0, description="how slowly repeated words stop to count; bm25s'")
+    b: Share = Field(0.75, description="how much long texts are held back; bm25s'")
+
+
+class DenseConfig(ChannelSection):
+    """Cosine between the vectors of a tower."""
+
+    role: ClassVar[Role | None] = "dense"
+
+    kind: Literal["dense"] = Field("dense", description="of channel")
+    model: str | None = Field(None, description="named as mine.model is, which null means")
+    index: Literal["flat", "hnsw", "ivfpq"] = Field(
+        "flat", description="exact search, a graph, or compressed lists"
+    )
+
+
+class RunFilesConfig(ChannelSection):
+    """Results that another system has given already: TREC run files, Parquet, CSV or JSON lines."""
+
+    kind: Literal["run"] = Field("run", description="of channel")
+    files: Paths = Field(min_length=1, description="query_id, item_id, score or rank")
+    columns: dict[str, str] = Field({}, description="such as {item_id = 'sku'}")
+    unknown_items: Literal["refuse", "drop"] = Field(
+        "refuse", description="what to do with rows of items that the catalog does not have"
+    )
+
+
+class PluginChannelConfig(ChannelSection):
+    """A channel of another package, with whatever settings it takes."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+
+BUILT_IN_CHANNELS: Mapping[str, type[ChannelSection]] = {
+    "dictionary": DictionaryConfig,
+    "bm25": Bm25Config,
+    "dense": DenseConfig,
+    "run": RunFilesConfig,
+    "opensearch": OpenSearchConfig,
+    "elasticsearch": OpenSearchConfig,
+}
+
+CHANNEL_UNDECIDING = ENGINE_UNDECIDING
+"""Settings of a channel that do not decide what it finds."""
+
+
+def channel_section(kind: str) -> type[ChannelSection]:
+    """The settings of a kind of channel."""
+    return BUILT_IN_CHANNELS.get(kind, PluginChannelConfig)
+
+
+def role_of(raw: Any) -> Role | None:
+    """What a channel is by its kind, given as a name, a table or a section."""
+    kind = raw.get("kind") if isinstance(raw, dict) else getattr(raw, "kind", raw)
+    return channel_section(str(kind)).role
+
+
+def name_of(raw: Any) -> str:
+    """What a channel given as a name, a table or a section is called."""
+    if isinstance(raw, dict):
+        return str(raw.get("name") or raw.get("kind") or "")
+    return str(getattr(raw, "name", raw))
+
+
+def _as_section(raw: Any) -> Any:
+    return {"kind": raw} if isinstance(raw, str) else raw
+
+
+def _tag(raw: Any) -> str:
+    kind = raw.get("kind") if isinstance(raw, dict) else getattr(raw, "kind", None)
+    return str(kind) if kind in BUILT_IN_CHANNELS else "plugin"
+
+
+ChannelConfig: TypeAlias = Annotated[
+    Annotated[DictionaryConfig, Tag("dictionary")]
+    | Annotated[Bm25Config, Tag("bm25")]
+    | Annotated[DenseConfig, Tag("dense")]
+    | Annotated[RunFilesConfig, Tag("run")]
+    | Annotated[OpenSearchConfig, Tag("opensearch")]
+    | Annotated[OpenSearchConfig, Tag("elasticsearch")]
+    | Annotated[PluginChannelConfig, Tag("plugin")],
+    Discriminator(_tag),
+    BeforeValidator(_as_section),
+]
