@@ -66,12 +66,14 @@ def _gains() -> pl.DataFrame:
 def _overlap() -> pl.DataFrame:
     shares = {10: (0.31, 0.12, 0.17), 100: (0.42, 0.19, 0.21), 500: (0.48, 0.23, 0.24)}
     pairs = (("dictionary", "bm25"), ("dictionary", "dense"), ("bm25", "dense"))
+    queries = {"all": 5677, "head": 102, "torso": 1903, "tail": 3672}
     rows = [
-        (depth, a, b, share, share / (2 - share), 5677)
+        (segment, depth, a, b, share + shift, share / (2 - share), share * 0.9, queries[segment])
+        for segment, shift in SEGMENT_SHIFTS.items()
         for depth, overlaps in shares.items()
         for (a, b), share in zip(pairs, overlaps, strict=True)
     ]
-    return _frame("depth a b overlap jaccard queries", rows)
+    return _frame("segment depth a b overlap jaccard rbo queries", rows)
 
 
 def _reliability() -> pl.DataFrame:
@@ -155,7 +157,7 @@ def sample() -> ReportData:
         manifest=_frame("stage seconds rows summary", manifest),
         simulated=True,
         overlap=_overlap(),
-        found_by=pl.DataFrame({"channels": found, "candidates": counts}),
+        found_by=pl.DataFrame({"segment": "all", "channels": found, "pairs": counts}),
         reliability=_reliability(),
         agreement=_frame("measure value ci_low ci_high pairs queries", agreement),
         confusion=_frame("human judged pairs", confusion),

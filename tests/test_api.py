@@ -296,7 +296,10 @@ def test_mine_keeps_to_the_queries_that_the_catalog_knows(
     )
     found = trivium.mine(market.items, queries, **LEXICAL, min_coverage=0.9)
     assert set(found["query_id"]) == {"1"}
-    assert "queries set aside, too few of their words known: 1" in capfd.readouterr().err
+    assert (
+        "queries set aside, no item has 90% of their words: 1, such as 'qqqq"
+        in capfd.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(
@@ -311,6 +314,30 @@ def test_mine_keeps_to_the_queries_that_the_catalog_knows(
 def test_what_is_no_table_is_explained(market: Tables, items: Any) -> None:
     with pytest.raises(InputError, match="fix:"):
         trivium.mine(items, market.queries, **LEXICAL)
+
+
+def test_budgets_and_a_pilot_of_annotation(
+    market: Tables, mined: tuple[pl.DataFrame, pl.DataFrame], capfd: pytest.CaptureFixture[str]
+) -> None:
+    queries, candidates = mined
+    tables = market.items, queries, market.judgments
+    several = candidates["query_id"].unique().sort().head(20)
+    few = candidates.filter(pl.col("query_id").is_in(several.implode()))
+    judges = [{"kind": "features", "model": "", "rounds": 5}]
+    settings = {"judges": judges, "model": MODEL, "pairs_per_query": 6, "background": 0.0}
+    budgets = {"hard_negative": 0, "none": 1}
+    with pytest.raises(ConfigError, match="'dens'"):
+        trivium.annotate(few, *tables, budgets={"dens": 1}, **settings)
+    with pytest.raises(ConfigError, match="'dense'"):  # these candidates have no such channel
+        trivium.annotate(few, *tables, budgets={"dense": 1}, **settings)
+    for pilot in (0.0, 0.3):
+        labels = trivium.annotate(few, *tables, budgets=budgets, pilot=pilot, **settings)
+        assert ("of levels in turn" in capfd.readouterr().err) == (pilot > 0)
+        assert set(labels["query_id"]) == set(several)
+        assert labels.group_by("query_id").len()["len"].max() <= 6
+        found = few.join(labels, on=["query_id", "item_id"]).filter(channels=0)
+        assert found.height == 0 or found.group_by("query_id").len()["len"].max() == 1
+        assert labels.select("query_id", "item_id").is_duplicated().sum() == 0
 
 
 @pytest.mark.slow

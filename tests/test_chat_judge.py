@@ -19,6 +19,7 @@ import polars as pl
 import pytest
 
 from chat_server import ChatServer
+from trivium.adapters import pacing
 from trivium.adapters.judges import Answers, collect
 from trivium.adapters.judges.chat import ChatJudge
 from trivium.adapters.judges.chat_answers import smoothed
@@ -33,7 +34,7 @@ NO_GRADES = np.zeros(0, np.int64)
 
 @pytest.fixture(autouse=True)
 def in_a_hurry(monkeypatch):
-    monkeypatch.setattr(endpoint, "_BACKOFF_S", 0.01)
+    monkeypatch.setattr(pacing, "_BACKOFF_S", 0.01)
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
 
 

@@ -6,9 +6,13 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from trivium.domain.disagreement import (
+    FOUND_BY,
+    OVERLAP,
+    depths_down_to,
     found_by,
     merge_runs,
     overlap,
+    overlap_sums,
     pool_found_by,
     pool_overlaps,
 )
@@ -90,23 +94,71 @@ def test_overlap_equals_sets_on_random_runs():
     assert table["overlap"][0] == pytest.approx(np.mean(ratios))
 
 
+SEGMENTS = pl.DataFrame({"query_id": ["q1", "q2", "q9"], "segment": ["tail", "head", "torso"]})
+
+
+def test_depths_go_as_far_as_the_lists():
+    assert depths_down_to(500) == [10, 100, 500]
+    assert depths_down_to(30) == [10, 30]
+    assert depths_down_to(10) == [10]
+    assert depths_down_to(1000) == [10, 100, 500, 1000]
+
+
+def test_overlap_by_segment_is_that_of_its_queries():
+    candidates = merge_runs(EXAMPLE, ["a", "b"])
+    table = overlap(candidates, ["a", "b"], (2, 10), SEGMENTS)
+    assert dict(table.schema) == OVERLAP
+    assert table["segment"].to_list() == ["all", "all", "head", "head", "tail", "tail"]
+    for segment, query_id in (("tail", "q1"), ("head", "q2")):
+        alone = overlap(candidates.filter(query_id=query_id), ["a", "b"], (2, 10))
+        own = table.filter(segment=segment)
+        assert_frame_equal(own.drop("segment"), alone.drop("segment"))
+    assert table["queries"].to_list() == [2, 2, 1, 1, 1, 1]
+
+
+def test_pairs_that_no_channel_found_do_not_count():
+    candidates = merge_runs(EXAMPLE, ["a", "b"])
+    similar = candidates.with_columns(
+        item_id=pl.lit("t-") + pl.col("item_id"),
+        channels=pl.lit(0, pl.Int8),
+        **{f"rank_{c}": pl.lit(None, pl.Int32) for c in "ab"},
+    )
+    both = pl.concat([candidates, similar])
+    assert overlap(both, ["a", "b"]).equals(overlap(candidates, ["a", "b"]))
+    assert found_by(both, ["a", "b"]).equals(found_by(candidates, ["a", "b"]))
+
+
+def test_no_candidates_and_a_single_channel():
+    nothing = merge_runs(empty(RUNS), ["a", "b"])
+    table = overlap(nothing, ["a", "b"], (10,), SEGMENTS)
+    assert table.select("queries", "rbo").rows() == [(0, None)]
+    assert found_by(nothing, ["a", "b"]).is_empty()
+    assert overlap(merge_runs(EXAMPLE, ["a", "b"]), ["a"]).is_empty()
+
+
 def test_pairs_are_counted_by_the_channels_that_found_them():
-    counts = found_by(merge_runs(EXAMPLE, ["a", "b"]), ["a", "b"])
-    assert {(a, b): n for a, b, n in counts.rows()} == {
-        (True, True): 2,
-        (True, False): 6,
-        (False, True): 3,
-    }
-    assert counts["pairs"].to_list() == [6, 3, 2]
+    counts = found_by(merge_runs(EXAMPLE, ["a", "b"]), ["a", "b"], SEGMENTS)
+    assert dict(counts.schema) == FOUND_BY
+    assert counts.rows() == [
+        ("all", "a", 6),
+        ("all", "b", 3),
+        ("all", "a+b", 2),
+        ("head", "a", 2),
+        ("head", "b", 2),
+        ("tail", "a", 3),
+        ("tail", "a+b", 2),
+        ("tail", "b", 1),
+    ]
 
 
 def test_pooled_shards_are_the_whole():
     candidates, channels = merge_runs(EXAMPLE, ["a", "b", "c"]), ["a", "b", "c"]
     shards = [piece for _key, piece in candidates.group_by("query_id", maintain_order=True)]
-    pooled = pool_overlaps([overlap(shard, channels, (2, 5)) for shard in shards])
-    assert_frame_equal(pooled, overlap(candidates, channels, (2, 5)))
-    sets = [found_by(shard, channels) for shard in shards]
-    assert_frame_equal(pool_found_by(sets, channels), found_by(candidates, channels))
+    for order in (shards, shards[::-1]):
+        sums = [overlap_sums(shard, channels, (2, 5), SEGMENTS) for shard in order]
+        assert pool_overlaps(sums).equals(overlap(candidates, channels, (2, 5), SEGMENTS))
+        sets = [found_by(shard, channels, SEGMENTS) for shard in order]
+        assert pool_found_by(sets).equals(found_by(candidates, channels, SEGMENTS))
 
 
 # --- TF-IDF ----------------------------------------------------------------------------------

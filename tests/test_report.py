@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 from rich.console import Console
 
 from report_sample import SCRIPT, SYSTEMS, sample
+from trivium.domain.yields import TALLY
 from trivium.foundation.errors import InputError
 from trivium.foundation.tables import GRADES
 from trivium.stages.report import render, results_markdown, results_table
@@ -92,7 +94,7 @@ def test_text_from_the_data_is_escaped(data: ReportData) -> None:
             "metrics": hostile.metrics.with_columns(pl.col("system").replace(renamed)),
             "gains": hostile.gains.with_columns(pl.col("system").replace(renamed)),
             "curves": hostile.curves.with_columns(stage=pl.lit(SCRIPT)),
-            "found_by": pl.DataFrame({"channels": [SCRIPT], "candidates": [1]}),
+            "found_by": pl.DataFrame({"segment": ["all"], "channels": [SCRIPT], "pairs": [1]}),
             "config": {SCRIPT: {SCRIPT: [SCRIPT]}},
             "best": {"stage": SCRIPT, "step": 40, "ndcg": 0.4},
         }
@@ -100,7 +102,7 @@ def test_text_from_the_data_is_escaped(data: ReportData) -> None:
     parsed = _Page(render(changed))
     assert parsed.tags["script"] == 0
     assert parsed.tags["b"] == 0
-    assert parsed.tags["svg"] == 5 + 1 + 1 + 1
+    assert parsed.tags["svg"] == 5 + 1 + 1 + 1 + 1
     assert parsed.words.count(SCRIPT) >= 8
     assert "$x$" in parsed.words
     assert _Page(render(data)).tags["script"] == 0
@@ -109,7 +111,7 @@ def test_text_from_the_data_is_escaped(data: ReportData) -> None:
 def test_figures_are_named_and_described(page: _Page) -> None:
     names = {figure["id"] for figure in page.figures}
     expected = {f"reliability-{grade}" for grade in GRADES} | {"loss-1", "loss-2", "loss-3"}
-    assert names == expected | {"forest", "validation"}
+    assert names == expected | {"forest", "validation", "upset"}
     assert all(figure["role"] == "img" and figure["aria-label"] for figure in page.figures)
     assert page.tags["caption"] == page.tags["table"]
 
@@ -253,3 +255,20 @@ def test_metrics_without_an_overall_segment_are_refused(data: ReportData) -> Non
 def test_a_table_that_is_not_metrics_is_refused(data: ReportData) -> None:
     with pytest.raises(InputError, match="column 'value'"):
         render(ReportData(metrics=data.metrics.drop("value")))
+
+
+def test_what_the_budget_bought_is_shown_by_stratum() -> None:
+    schema = TALLY | {"yield": pl.Float64, "shrunk_easy_positive": pl.Float64}
+    rows = [
+        ("easy_positive", "bm25+<b>", "1-10", 4_000, 300, 75, 30, 15, 0, 0.4, 0.9),
+        ("token_similar", "none", "0.2-0.3", 900, 0, 0, 0, 0, 0, None, 0.9),
+    ]
+    spending = pl.DataFrame(rows, schema=schema, orient="row")
+    page = render(replace(sample(), spending=spending))
+    table = page.split('id="figure-spending"')[1].split("</table>")[0]
+    cells = [re.sub("<[^>]+>", " ", row).split() for row in table.split("<tr>")[2:]]
+    assert cells[0][-5:] == ["4,000", "300", "100.0%", "35.0%", "5.0%"]
+    assert cells[1][-5:] == ["900", "0", "0.0%", "\u2013", "\u2013"]
+    assert "bm25+&lt;b&gt;" in table
+    for nothing in (None, spending.clear()):
+        assert "figure-spending" not in render(replace(sample(), spending=nothing))

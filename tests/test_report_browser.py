@@ -28,7 +28,9 @@ SECTIONS = ("results", "mining", "judge", "levels", "training", "run", "configur
 FIGURES = (
     "figure-forest",
     "figure-overlap",
+    "figure-overlap-segments",
     "figure-found-by",
+    "upset",
     "figure-reliability",
     "figure-confusion",
     "figure-levels",
@@ -111,7 +113,7 @@ def test_the_page_never_scrolls_sideways(open_page: Any, width: int) -> None:
     page = open_page(width)
     page.locator("details").evaluate_all("all => all.forEach(one => one.open = true)")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    for name in ("forest", "validation", *(f"reliability-{grade}" for grade in GRADES)):
+    for name in ("forest", "validation", "upset", *(f"reliability-{grade}" for grade in GRADES)):
         box = page.locator(f"[id='{name}']").bounding_box()
         assert box["x"] >= 0, name
         assert box["x"] + box["width"] <= width, name

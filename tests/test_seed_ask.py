@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from chat_server import ChatServer
-from trivium.adapters.judges import chat_endpoint
+from trivium.adapters import pacing
 from trivium.adapters.rating_files import write_sheet
 
 PROMPT = "{query}|{item}"
@@ -16,7 +16,7 @@ PROMPT = "{query}|{item}"
 
 @pytest.fixture(autouse=True)
 def no_long_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chat_endpoint, "_BACKOFF_S", 0.01)
+    monkeypatch.setattr(pacing, "_BACKOFF_S", 0.01)
 
 
 @pytest.fixture

@@ -19,7 +19,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trivium.api import annotate, build_examples, evaluate, mine, simulate, split, train
+    from trivium.api import (
+        annotate,
+        build_examples,
+        compare_runs,
+        evaluate,
+        mine,
+        overlap,
+        simulate,
+        split,
+        train,
+    )
 
     __version__: str
 
@@ -27,8 +37,10 @@ __all__ = [
     "__version__",
     "annotate",
     "build_examples",
+    "compare_runs",
     "evaluate",
     "mine",
+    "overlap",
     "simulate",
     "split",
     "train",

@@ -56,6 +56,7 @@ _RC: dict[Any, Any] = {
     "axes.unicode_minus": True,
 }
 _LONGEST_NAME = 30
+_SVG = "http://www.w3.org/2000/svg"
 
 
 def reliability(bins: pl.DataFrame) -> list[str]:
@@ -72,7 +73,7 @@ def reliability(bins: pl.DataFrame) -> list[str]:
         title = f"{grade} {GRADE_NAMES[grade]}"
         pairs = rows.filter(kind=rows["kind"][0])["count"].sum()
         label = f"Reliability where the grade {title} is predicted, on {pairs} pairs"
-        with _canvas(192, 208) as figure:
+        with canvas(192, 208) as figure:
             axes = figure.add_subplot()
             axes.plot([0, 1], [0, 1], color=PALETTE["muted"], linewidth=1, linestyle=(0, (3, 3)))
             for kind, colour in (("raw", PALETTE["warm"]), ("calibrated", PALETTE["accent"])):
@@ -81,7 +82,7 @@ def reliability(bins: pl.DataFrame) -> list[str]:
             axes.set(xlabel="confidence", ylabel="share right")
             axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
             axes.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])
-            drawn.append(_svg(figure, f"reliability-{grade}", label))
+            drawn.append(svg(figure, f"reliability-{grade}", label))
     return drawn
 
 
@@ -97,12 +98,12 @@ def losses(curves: pl.DataFrame) -> list[str]:
     ):
         points = rows.sort("step")
         label = f"Training loss of {stage}: {points['loss'][0]:.3f} to {points['loss'][-1]:.3f}"
-        with _canvas(280, 180) as figure:
+        with canvas(280, 180) as figure:
             axes = figure.add_subplot()
             axes.plot(points["step"].to_list(), points["loss"].to_list(), **_line())
             axes.set(title=_short(str(stage)), xlabel="step", ylabel="loss")
             _few_ticks(axes)
-            drawn.append(_svg(figure, f"loss-{len(drawn) + 1}", label))
+            drawn.append(svg(figure, f"loss-{len(drawn) + 1}", label))
     return drawn
 
 
@@ -124,7 +125,7 @@ def validation(curves: pl.DataFrame, best: Mapping[str, Any] | None, label: str)
     if points.is_empty():
         return None
     points = points.sort("step")
-    with _canvas(460, 230) as figure:
+    with canvas(460, 230) as figure:
         axes = figure.add_subplot()
         for stage in points.partition_by("stage", maintain_order=True):
             axes.plot(stage["step"].to_list(), stage["ndcg"].to_list(), marker="o", **_line())
@@ -134,7 +135,7 @@ def validation(curves: pl.DataFrame, best: Mapping[str, Any] | None, label: str)
             _mark_best(axes, starts.get(best["stage"], 0) + best["step"], best["ndcg"])
         axes.set(xlabel="step, over all stages", ylabel="validation nDCG@10")
         _few_ticks(axes)
-        return _svg(figure, "validation", label)
+        return svg(figure, "validation", label)
 
 
 def forest(gains: pl.DataFrame, segments: Sequence[str]) -> str | None:
@@ -162,7 +163,7 @@ def forest(gains: pl.DataFrame, segments: Sequence[str]) -> str | None:
         for rows in groups
         for row in rows.iter_rows(named=True)
     )
-    with _canvas(440, 56 + 19 * (len(gains) + len(groups))) as figure:
+    with canvas(440, 56 + 19 * (len(gains) + len(groups))) as figure:
         axes = figure.add_subplot()
         ticks: list[str] = []
         for rows in groups:
@@ -173,7 +174,7 @@ def forest(gains: pl.DataFrame, segments: Sequence[str]) -> str | None:
                 ticks.append(row["segment"])
         axes.axvline(0, color=PALETTE["muted"], linewidth=1)
         _forest_axes(axes, ticks, {_short(rows["system"][0]) for rows in groups})
-        return _svg(figure, "forest", f"Differences from the baseline. {'; '.join(spoken)}")
+        return svg(figure, "forest", f"Differences from the baseline. {'; '.join(spoken)}")
 
 
 def _reliability_line(axes: Any, rows: pl.DataFrame, colour: str) -> None:
@@ -283,8 +284,15 @@ def _short(text: str) -> str:
     return text if len(text) <= _LONGEST_NAME else text[: _LONGEST_NAME - 1] + "…"
 
 
+def standalone(drawing: str) -> str:
+    """A figure as a file of its own: colours written out, on the paper's ground."""
+    colours = re.sub(r"var\(--\w+, (#\w+)\)", r"\1", drawing)
+    style = f"background: {PALETTE['paper']}; font-family: system-ui, sans-serif"
+    return colours.replace("<svg ", f'<svg xmlns="{_SVG}" style="{style}" ', 1) + "\n"
+
+
 @contextmanager
-def _canvas(width: int, height: int) -> Iterator[Any]:
+def canvas(width: int, height: int) -> Iterator[Any]:
     """A figure of so many CSS pixels (72 points an inch, one point a pixel)."""
     import matplotlib
     from matplotlib.figure import Figure
@@ -293,7 +301,14 @@ def _canvas(width: int, height: int) -> Iterator[Any]:
         yield Figure(figsize=(width / 72, height / 72), layout="constrained")
 
 
-def _svg(figure: Any, name: str, label: str) -> str:
+def svg(figure: Any, name: str, label: str) -> str:
+    """The figure as an `<svg>` element.
+
+    Args:
+        figure: Of `canvas`.
+        name: Its id.
+        label: What a screen reader says.
+    """
     import matplotlib
 
     text = io.StringIO()
@@ -307,9 +322,9 @@ def _svg(figure: Any, name: str, label: str) -> str:
     return head + _for_page(text.getvalue(), name)
 
 
-def _for_page(svg: str, name: str) -> str:
+def _for_page(drawing: str, name: str) -> str:
     """What follows the opening tag, fit to stand beside other figures in one HTML page."""
-    body = svg[svg.index("<svg") :]
+    body = drawing[drawing.index("<svg") :]
     body = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", body, flags=re.DOTALL)
     body = body.replace("xlink:href=", "href=")
     body = re.sub(r'\bid="', f'id="{name}-', body)

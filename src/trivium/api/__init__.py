@@ -25,6 +25,8 @@ from trivium.api.arguments import (
     labels_table,
     with_model_texts,
 )
+from trivium.api.overlaps import compare_runs as compare_runs
+from trivium.api.overlaps import overlap as overlap
 from trivium.domain.judgments import consensus
 from trivium.domain.splits import with_parts, with_segments
 from trivium.foundation import tables
@@ -66,27 +68,32 @@ def mine(items: Frame, queries: Frame, *, seed: int = 0, **settings: Any) -> Fra
 
     Args:
         items: item_id, title and any further fields.
-        queries: query_id, query.
-        seed: Seed of the token-similar sample.
-        **settings: Settings of `[mine]`, such as model and depth; query_text, item_text and
-            synonyms of `[data]`; the band and max_negatives of `[examples]`.
+        queries: query_id, query; frequency and segment if there are any.
+        seed: Seed of the samples.
+        **settings: Settings of `[mine]`, such as model and depth, its `queries` called `sample`;
+            query_text, item_text, synonyms and the shares of the segments of `[data]`; the band
+            and max_negatives of `[examples]`.
 
     Returns:
         Candidates: query_id, item_id, rank_<channel>, score_<channel>, channels, tfidf.
 
     Raises:
-        InputError: If a table is faulty.
+        InputError: If a table is faulty, or no query is left to mine.
         ConfigError: If a setting is.
         DependencyError: If the model is not there.
     """
+    from trivium.pipeline.queries_to_mine import queries_to_mine
     from trivium.stages import mine as stage
 
     config = configure("mine", seed, settings)
     catalog, asked = with_model_texts(items, queries, config)
-    asked = _covered(_of_part(asked, "train"), catalog, config.mine.min_coverage)
+    asked = with_segments(_of_part(asked, "train"), config.data.head_share, config.data.torso_share)
+    chosen = queries_to_mine(asked, catalog, config.mine, seed, config.data.synonyms)
+    for line in chosen.summary:
+        say(line)
     mined = stage.mine(
         catalog.drop("judge_text"),
-        asked,
+        chosen.queries,
         config.mine,
         config.data,
         token_similar=4 * config.examples.max_negatives,
@@ -127,7 +134,7 @@ def build_examples(
     """
     from trivium.stages import examples as stage
 
-    config = configure("build_examples", seed, settings)
+    config = configure("build_examples", seed, settings, candidates)
     catalog = tables.validate(as_polars(items), tables.ITEMS)
     asked = tables.validate(as_polars(queries), tables.QUERIES)
     pairs = check_known(candidates_table(candidates), "candidates", catalog, asked)
@@ -315,14 +322,3 @@ def _claim(
 
 def _of_part(queries: pl.DataFrame, part: str) -> pl.DataFrame:
     return queries.filter(pl.col("part") == part) if "part" in queries.columns else queries
-
-
-def _covered(queries: pl.DataFrame, items: pl.DataFrame, least: float) -> pl.DataFrame:
-    """Queries for which some item has at least this share of their words."""
-    from trivium.adapters.channels.coverage import coverage
-
-    if not least:
-        return queries
-    covered = queries.filter(coverage(queries, items) >= least)
-    say(f"queries set aside, too few of their words known: {len(queries) - len(covered):,}")
-    return covered

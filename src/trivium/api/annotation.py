@@ -50,8 +50,8 @@ def annotate(
             when absent.
         **settings: Settings of `[annotate]`, such as judges, a list of tables as under
             `[[annotate.judges]]`; judge_query_text, judge_item_text and the segments' shares of
-            `[data]`; lexical and dense of `[mine]`, and its model, for the features; the depths
-            and the band of `[examples]`.
+            `[data]`; lexical and dense of `[mine]`, and its model, for the features; the rules,
+            depths and band of `[examples]`.
 
     Returns:
         Labels: query_id, item_id, grade, confidence, judge, settled, tokens, cost_usd and
@@ -63,7 +63,7 @@ def annotate(
         ConfigError: If a setting is faulty.
         DependencyError: If a judge's model or endpoint is not there.
     """
-    config = configure("annotate", seed, settings)
+    config = configure("annotate", seed, settings, candidates)
     if settings.get("deep"):
         raise ConfigError.of(
             "trivium.annotate: deep",
@@ -111,9 +111,10 @@ def _annotated(
     from trivium.adapters.ledger import Prices
     from trivium.domain.costs import judge_costs, relative_costs
     from trivium.domain.teaching import teaching, with_texts
+    from trivium.domain.yields import add_up
+    from trivium.stages.annotate.buying import bought_line, buy_all
     from trivium.stages.annotate.cascading import fit_cascade, of_humans
     from trivium.stages.annotate.labelling import label
-    from trivium.stages.annotate.selection import select
     from trivium.stages.judges import fit_judges, hold_out
 
     section, tower, seed = config.annotate, config.mine.model, config.run.seed
@@ -137,9 +138,12 @@ def _annotated(
     say(f"agreement with {len(agreed)} human grades: {agreed.sum() / len(agreed):.1%}")
     if fitted.promise:
         say(fitted.promise)
-    chosen = select(pairs, section, config.examples, config.mine)
-    texts = with_texts(chosen.pairs, items, queries)
     prices = {judge.name: Prices.of(judge) for judge in section.judges}
-    labels, unanswered = label(texts, panel, fitted, prices)
+    bought = buy_all(
+        pairs, lambda some: label(with_texts(some, items, queries), panel, fitted, prices), config
+    )
+    labels = pl.concat([part.labels for part in bought]).sort("query_id", "item_id")
+    unanswered = sum(part.left_out["no judge answered"] for part in bought)
     say(f"labelled {len(labels)} of {len(pairs)} candidates, {unanswered} without an answer")
+    say(bought_line(add_up([part.counts for part in bought]), [part.foreseen for part in bought]))
     return labels

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import polars as pl
 
 from trivium.foundation import tables
-from trivium.foundation.config import Config, parse_config
+from trivium.foundation.config import Config, MineConfig, parse_config
 from trivium.foundation.errors import ConfigError, Fault, InputError
 from trivium.stages.inputs.checks import check_ids, with_texts
 
@@ -28,10 +28,12 @@ _BAND = ("examples.tfidf_low", "examples.tfidf_high")
 _DEPTHS = ("examples.hard_positive_depth", "examples.hard_negative_depth")
 _READS: Mapping[str, tuple[str, ...]] = {
     "split": ("split", *_SEGMENTS),
-    "mine": ("mine", *_TEXTS, "data.synonyms", *_BAND, "examples.max_negatives"),
+    "mine": ("mine", *_TEXTS, *_SEGMENTS, "data.synonyms", *_BAND, "examples.max_negatives"),
     "annotate": (
         *("annotate", *_TEXTS, *_JUDGE_TEXTS, *_SEGMENTS),
-        *("mine.model", *_ROLES, *_BAND, *_DEPTHS),
+        *("mine.model", *_ROLES, *_BAND, *_DEPTHS, "examples.rules"),
+        *(f"examples.{name}" for name in ("min_p_relevant", "min_p_irrelevant")),
+        *(f"examples.{name}" for name in ("max_positives", "max_negatives", "random_negatives")),
     ),
     "build_examples": ("examples", *_ROLES),
     "train": ("train", *_TEXTS, "data.complete", "evaluate.cutoff", "evaluate.gain"),
@@ -43,13 +45,16 @@ _READS: Mapping[str, tuple[str, ...]] = {
 """Sections and single settings that each function takes as keywords."""
 
 
-def configure(function: str, seed: int, settings: Mapping[str, Any]) -> Config:
+def configure(
+    function: str, seed: int, settings: Mapping[str, Any], candidates: Frame | None = None
+) -> Config:
     """Make a configuration of a function's keywords.
 
     Args:
         function: Name of the function.
         seed: The run's seed.
         settings: The keywords; None keeps the default.
+        candidates: The function's candidates, whose channels are those that rules and budgets name.
 
     Raises:
         ConfigError: If the function does not take a keyword, or a value is wrong.
@@ -61,18 +66,27 @@ def configure(function: str, seed: int, settings: Mapping[str, Any]) -> Config:
     raw: dict[str, Any] = {"run": {"seed": seed}}
     for name, value in settings.items():
         if value is not None:
-            raw.setdefault(sections[name], {})[name] = value
+            raw.setdefault(sections[name], {})["queries" if name == "sample" else name] = value
+    if candidates is not None and (settings.get("rules") or settings.get("budgets")):
+        raw["mine"] = _given_channels(candidates) | raw.get("mine", {})
     return parse_config(raw, where=where)
 
 
+def _given_channels(candidates: Frame) -> dict[str, Any]:
+    channels = tables.channels_of(as_polars(candidates))
+    roles = {role: MineConfig.model_fields[role].default for role in ("lexical", "dense")}
+    return roles | {"channels": [{"kind": "given", "name": name} for name in channels]}
+
+
 def _keywords(function: str) -> dict[str, str]:
-    """Settings that a function takes, each with its section; tables are not among them."""
+    """Settings that a function takes, each with its section; mine.queries is called `sample`."""
     sections: dict[str, str] = {}
     for dotted in _READS[function]:
         section, _, name = dotted.partition(".")
         fields: Any = Config.model_fields[section].annotation
         sections |= dict.fromkeys([name] if name else fields.model_fields, section)
-    sections.pop("queries", None)
+    if sections.pop("queries", None):
+        sections["sample"] = "mine"
     return sections
 
 

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from trivium.cli.app import app
 from trivium.cli.judge import cascade_app, judge_app
+from trivium.cli.overlap import EXAMPLES, overlap
+from trivium.cli.queries import EXAMPLES as QUERIES_EXAMPLES
+from trivium.cli.queries import queries
 from trivium.cli.seed import seed_app
 
 app.add_typer(seed_app, name="seed")
 app.add_typer(judge_app, name="judge")
 app.add_typer(cascade_app, name="cascade")
+app.command(epilog=EXAMPLES)(overlap)
+app.command(epilog=QUERIES_EXAMPLES)(queries)
 
 __all__ = ["app"]

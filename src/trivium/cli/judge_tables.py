@@ -23,7 +23,7 @@ def agreement_table(agreement: pl.DataFrame) -> Table:
         of = {r["measure"]: r for r in agreement.filter(pl.col("judge") == judge).to_dicts()}
         rows.append([judge, *(_with_interval(of[m]) for m in _MEASURES), of["accuracy"]["pairs"]])
     heads = ["judge", *_MEASURES, "pairs"]
-    return _grid("agreement with humans on unseen queries, 95% intervals below", heads, rows)
+    return grid("agreement with humans on unseen queries, 95% intervals below", heads, rows)
 
 
 def calibration_table(calibration: pl.DataFrame) -> Table:
@@ -35,7 +35,7 @@ def calibration_table(calibration: pl.DataFrame) -> Table:
         of = overall.filter(pl.col("judge") == judge)
         errors = dict(of.select("method", "ece").iter_rows())
         rows.append([judge, *(_number(errors[method]) for method in methods)])
-    return _grid("expected calibration error by method", ["judge", *methods], rows)
+    return grid("expected calibration error by method", ["judge", *methods], rows)
 
 
 def rerank_table(rerank: pl.DataFrame) -> Table:
@@ -45,7 +45,7 @@ def rerank_table(rerank: pl.DataFrame) -> Table:
         for row in rerank.to_dicts()
     ]
     heads = ["system", "nDCG@10", "against the starting tower", "queries"]
-    return _grid("reranking the judged items of unseen queries", heads, rows)
+    return grid("reranking the judged items of unseen queries", heads, rows)
 
 
 def settled_table(settled: pl.DataFrame) -> Table:
@@ -62,7 +62,7 @@ def settled_table(settled: pl.DataFrame) -> Table:
         for row in settled.to_dicts()
     ]
     heads = ["judge", "how", "pairs", "share", "agreement", "cost of a pair"]
-    return _grid("who settles what, on unseen queries", heads, rows)
+    return grid("who settles what, on unseen queries", heads, rows)
 
 
 def curve_table(curve: pl.DataFrame) -> Table:
@@ -71,7 +71,7 @@ def curve_table(curve: pl.DataFrame) -> Table:
     heads = [n for n in curve.columns if n not in hidden and not curve.schema[n].is_nested()]
     points = curve.select(heads).unique(maintain_order=True)
     rows = [[_number(value) for value in row] for row in points.iter_rows()]
-    return _grid("agreement against cost, on the queries that tune", heads, rows)
+    return grid("agreement against cost, on the queries that tune", heads, rows)
 
 
 def forecast_table(forecast: pl.DataFrame) -> Table:
@@ -89,7 +89,7 @@ def forecast_table(forecast: pl.DataFrame) -> Table:
         for row in forecast.to_dicts()
     ]
     heads = ["judge", "asked about", "pairs to pay", "known already", "tokens", "seconds", "US $"]
-    return _grid("what annotating would cost, predicted", heads, rows)
+    return grid("what annotating would cost, predicted", heads, rows)
 
 
 def drift_tables(drift: Drift) -> list[Table]:
@@ -103,8 +103,8 @@ def drift_tables(drift: Drift) -> list[Table]:
         for row in drift.measures.to_dicts()
     ]
     return [
-        _grid("shares of the labels", ["of", "name", "before", "after", "difference"], shares),
-        _grid("drift", ["measure", "value", "p", "pairs", "queries"], measures),
+        grid("shares of the labels", ["of", "name", "before", "after", "difference"], shares),
+        grid("drift", ["measure", "value", "p", "pairs", "queries"], measures),
     ]
 
 
@@ -122,7 +122,8 @@ def settings_text(cascade: Cascade, given: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _grid(title: str, heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
+def grid(title: str, heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
+    """A table of a title, heads and rows, the first column to the left and the others right."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text

@@ -166,4 +166,7 @@ def _judges(defaults: Config) -> str:
 
 
 def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        entries = (f"{_toml(key)} = {_toml(entry)}" for key, entry in value.items())
+        return f"{{{', '.join(entries)}}}"
     return json.dumps(value, ensure_ascii=False, default=str)

@@ -5,19 +5,34 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import combinations
 
+import numpy as np
 import polars as pl
 
+from trivium.domain.rank_overlap import (
+    ALL,
+    MEASURES,
+    UNIT,
+    Bools,
+    Likeness,
+    Rankings,
+    by_segment,
+    segment_order,
+    whole,
+)
 from trivium.foundation.errors import InputError
 from trivium.foundation.tables import candidates_schema
 
-OVERLAP_SCHEMA = {
-    "depth": pl.Int64,
-    "a": pl.String,
-    "b": pl.String,
-    "overlap": pl.Float64,
-    "jaccard": pl.Float64,
-    "queries": pl.Int64,
-}
+DEPTHS = (10, 100, 500)
+"""Depths at which lists are compared, as far as they go; and at their full depth."""
+
+_KEY = {"segment": pl.String, "depth": pl.Int64, "a": pl.String, "b": pl.String}
+OVERLAP = _KEY | dict.fromkeys(MEASURES, pl.Float64) | {"queries": pl.Int64}
+OVERLAP_SUMS = _KEY | dict.fromkeys(MEASURES, pl.Int64) | {"queries": pl.Int64}
+"""As `OVERLAP`, with sums over the queries in parts of `UNIT`, which may be added up."""
+FOUND_BY = {"segment": pl.String, "channels": pl.String, "pairs": pl.Int64}
+
+Segments = pl.DataFrame | None
+"""Columns query_id and segment (nullable); None where segments are not known."""
 
 
 def merge_runs(runs: pl.DataFrame, channels: Sequence[str]) -> pl.DataFrame:
@@ -50,96 +65,116 @@ def merge_runs(runs: pl.DataFrame, channels: Sequence[str]) -> pl.DataFrame:
     )
 
 
-def overlap(
-    candidates: pl.DataFrame, channels: Sequence[str], depths: Sequence[int] = (10, 100, 500)
-) -> pl.DataFrame:
-    """Measure how much of their first results two channels share.
+def depths_down_to(deepest: int) -> list[int]:
+    """Those of `DEPTHS` that lists of a depth reach, and the full depth."""
+    return [depth for depth in DEPTHS if depth < deepest] + [deepest]
 
-    `overlap` is the overlap coefficient |A and B| / min(|A|, |B|), averaged over queries. When
-    both channels fill the depth it is the share of one list that the other has too, which is how
-    pairwise overlap of top-k sets is usually stated; when one finds less, as lexical channels do
-    for rare words, it does not take the missing results for disagreement. `jaccard` is
-    |A and B| / |A or B|, which does. Queries for which either channel found nothing have neither;
-    `queries` says how many remain.
+
+def overlap(
+    candidates: pl.DataFrame,
+    channels: Sequence[str],
+    depths: Sequence[int] = DEPTHS,
+    segments: Segments = None,
+) -> pl.DataFrame:
+    """Measure how much of their first results each two channels share.
+
+    The measures are those of `rank_overlap`, averaged over the queries for which both channels
+    found something; `queries` says how many those are.
 
     Args:
-        candidates: A candidates table.
+        candidates: A candidates table; pairs that no channel found do not count.
         channels: The channels to compare.
         depths: Ranks down to which results count.
+        segments: The queries' segments.
 
     Returns:
-        Columns depth, a, b, overlap, jaccard (null where no query remains), queries.
+        `OVERLAP`: for all queries, and for each segment that some are in; the measures are null
+        where no query remains.
     """
-    parts = [pl.DataFrame(schema=OVERLAP_SCHEMA)]
-    for depth in depths:
-        for a, b in combinations(channels, 2):
-            parts.append(_overlap(candidates, a, b, depth))
-    return pl.concat(parts)
+    return pool_overlaps([overlap_sums(candidates, channels, depths, segments)])
 
 
-def found_by(candidates: pl.DataFrame, channels: Sequence[str]) -> pl.DataFrame:
-    """Count the pairs that each set of channels found and no other channel did.
-
-    Args:
-        candidates: A candidates table.
-        channels: The channels.
-
-    Returns:
-        A Boolean column for each channel, and `pairs`, most pairs first; sets without pairs are
-        left out.
-    """
-    found = candidates.select(
-        pl.col(f"rank_{channel}").is_not_null().alias(channel) for channel in channels
-    )
-    counts = found.group_by(list(channels)).agg(pl.len().cast(pl.Int64).alias("pairs"))
-    return counts.sort("pairs", *channels, descending=[True] * (1 + len(channels)))
+def overlap_sums(
+    candidates: pl.DataFrame,
+    channels: Sequence[str],
+    depths: Sequence[int],
+    segments: Segments = None,
+) -> pl.DataFrame:
+    """As `overlap`, but sums over the queries, `OVERLAP_SUMS`: for `pool_overlaps`."""
+    query_ids = candidates["query_id"].unique().sort()
+    columns = {channel: f"rank_{channel}" for channel in channels}
+    rankings = Rankings.of(candidates, columns, query_ids)
+    groups = by_segment(segments_of(query_ids, segments))
+    rows = [
+        (name, depth, a, b, *_sums(likeness, rows))
+        for a, b in combinations(channels, 2)
+        for depth, likeness in zip(depths, rankings.likeness(a, b, depths), strict=True)
+        for name, rows in groups.items()
+    ]
+    return pl.DataFrame(rows, schema=OVERLAP_SUMS, orient="row")
 
 
 def pool_overlaps(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """Put the overlaps of disjoint sets of queries together: the mean over all of the queries."""
+    """Add up the `overlap_sums` of disjoint sets of queries, and give the means, `OVERLAP`."""
+    together = pl.concat([pl.DataFrame(schema=OVERLAP_SUMS), *parts])
+    totals = together.group_by(list(_KEY), maintain_order=True).sum()
+    some = pl.when(pl.col("queries") > 0)
+    means = (some.then(pl.col(name) / (UNIT * pl.col("queries"))).alias(name) for name in MEASURES)
+    return totals.with_columns(means).sort(segment_order(), "depth", maintain_order=True)
 
-    def mean(name: str) -> pl.Expr:
-        return ((pl.col(name) * pl.col("queries")).sum() / pl.col("queries").sum()).alias(name)
 
-    together = pl.concat([pl.DataFrame(schema=OVERLAP_SCHEMA), *parts])
-    pooled = together.group_by("depth", "a", "b", maintain_order=True).agg(
-        mean("overlap"), mean("jaccard"), pl.col("queries").sum()
+def found_by(
+    candidates: pl.DataFrame, channels: Sequence[str], segments: Segments = None
+) -> pl.DataFrame:
+    """Count the pairs that each set of channels found and no other channel did.
+
+    Args:
+        candidates: A candidates table; pairs that no channel found do not count.
+        channels: The channels.
+        segments: The queries' segments.
+
+    Returns:
+        `FOUND_BY`, most pairs first within a segment: channels are names joined by "+", in the
+        order given; sets without pairs are left out.
+    """
+    names = (
+        pl.when(pl.col(f"rank_{channel}").is_not_null()).then(pl.lit(channel))
+        for channel in channels
     )
-    return pooled.with_columns(pl.col("overlap", "jaccard").fill_nan(None))
+    found = candidates.select(
+        "query_id", channels=pl.concat_str(list(names), separator="+", ignore_nulls=True)
+    ).filter(pl.col("channels") != "")
+    counts = found.group_by("query_id", "channels").agg(pl.len().cast(pl.Int64).alias("pairs"))
+    query_ids = counts["query_id"].unique()
+    known = pl.DataFrame(
+        {"query_id": query_ids, "segment": segments_of(query_ids, segments)},
+        schema_overrides={"segment": pl.String},
+    )
+    named = counts.join(known, on="query_id").filter(pl.col("segment").is_not_null())
+    every = counts.with_columns(segment=pl.lit(ALL))
+    return pool_found_by([part.select(list(FOUND_BY)) for part in (every, named)])
 
 
-def pool_found_by(parts: Sequence[pl.DataFrame], channels: Sequence[str]) -> pl.DataFrame:
+def pool_found_by(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
     """Add up the counts of `found_by` over disjoint sets of queries."""
-    schema = dict.fromkeys(channels, pl.Boolean) | {"pairs": pl.Int64}
-    counts = (
-        pl.concat([pl.DataFrame(schema=schema), *parts])
-        .group_by(list(channels))
-        .agg(pl.col("pairs").sum())
-    )
-    return counts.sort("pairs", *channels, descending=[True] * (1 + len(channels)))
+    together = pl.concat([pl.DataFrame(schema=FOUND_BY), *parts])
+    counts = together.group_by("segment", "channels").agg(pl.col("pairs").sum())
+    return counts.sort(segment_order(), -pl.col("pairs"), "channels")
 
 
-def _overlap(candidates: pl.DataFrame, a: str, b: str, depth: int) -> pl.DataFrame:
-    in_a = (pl.col(f"rank_{a}") <= depth).fill_null(value=False)
-    in_b = (pl.col(f"rank_{b}") <= depth).fill_null(value=False)
-    sizes = candidates.group_by("query_id").agg(
-        a=in_a.sum().cast(pl.Int64),
-        b=in_b.sum().cast(pl.Int64),
-        both=(in_a & in_b).sum().cast(pl.Int64),
-    )
-    return (
-        sizes.filter(pl.min_horizontal("a", "b") > 0)
-        .sort("query_id")
-        .select(
-            depth=pl.lit(depth, dtype=pl.Int64),
-            a=pl.lit(a),
-            b=pl.lit(b),
-            overlap=(pl.col("both") / pl.min_horizontal("a", "b")).mean(),
-            jaccard=(pl.col("both") / (pl.col("a") + pl.col("b") - pl.col("both"))).mean(),
-            queries=pl.len().cast(pl.Int64),
-        )
-        .head(1)
-    )
+def segments_of(query_ids: pl.Series, segments: Segments) -> list[str | None]:
+    """The segment of each query, None where it is not known."""
+    if segments is None:
+        return [None] * len(query_ids)
+    asked = pl.DataFrame({"query_id": query_ids}, schema={"query_id": pl.String})
+    known = segments.select("query_id", pl.col("segment").cast(pl.String))
+    return asked.join(known, on="query_id", how="left", maintain_order="left")["segment"].to_list()
+
+
+def _sums(likeness: Likeness, rows: Bools) -> tuple[int, ...]:
+    measured = rows & ~np.isnan(likeness.overlap)
+    values = (getattr(likeness, name)[measured] for name in MEASURES)
+    return *(whole(value) for value in values), int(measured.sum())
 
 
 def _refuse_unknown(runs: pl.DataFrame, channels: Sequence[str]) -> None:

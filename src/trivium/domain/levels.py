@@ -1,6 +1,6 @@
 """The five levels of difficulty: which pair is an example of what, and why.
 
-| level | rule (arXiv 2606.23911) |
+| level | rule, as published (arXiv 2606.23911); the first four are `examples.rules` |
 |---|---|
 | easy_positive | every channel retrieved it, and it is relevant |
 | hard_positive | a lexical channel has it near the top, no dense channel found it; relevant |
@@ -18,8 +18,10 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
+from trivium.domain.rules import rule_conditions
 from trivium.domain.sampling import draw_positions, hash_strings
-from trivium.foundation.config import ExamplesConfig, MineConfig
+from trivium.foundation.config import MineConfig
+from trivium.foundation.examples_config import ExamplesConfig
 from trivium.foundation.tables import (
     EXAMPLES,
     IRRELEVANT,
@@ -44,13 +46,13 @@ def strata(channels: Sequence[str], config: ExamplesConfig, mine: MineConfig) ->
 
     Args:
         channels: The channels of the candidates table.
-        config: Depths and band.
+        config: Rules, depths and band.
         mine: Which channels are lexical, which dense.
 
     Returns:
         A string over candidates; null where no rule holds, so that no grade makes an example.
     """
-    return _first(_rules(channels, config, mine))
+    return _first(rule_conditions(channels, config, mine))
 
 
 def deep_sample(
@@ -84,7 +86,7 @@ def machine_levels(
     Args:
         candidates: Candidates with their ranks, null = not retrieved.
         labels: Labels of (some of) them, with p_relevant and p_irrelevant.
-        config: Depths, band and floors.
+        config: Rules, depths, band and floors.
         mine: Which channels are lexical, which dense.
 
     Returns:
@@ -177,7 +179,7 @@ def capped(examples: pl.DataFrame, config: ExamplesConfig) -> tuple[pl.DataFrame
 
 
 def _level(channels: Sequence[str], config: ExamplesConfig, mine: MineConfig) -> pl.Expr:
-    rules = _rules(channels, config, mine)
+    rules = rule_conditions(channels, config, mine)
     positive = _first({level: rules[level] for level in ("easy_positive", "hard_positive")})
     negative = _first(
         {
@@ -187,29 +189,6 @@ def _level(channels: Sequence[str], config: ExamplesConfig, mine: MineConfig) ->
     )
     grade = pl.col("grade")
     return pl.when(grade >= RELEVANT).then(positive).when(grade <= IRRELEVANT).then(negative)
-
-
-def _rules(
-    channels: Sequence[str], config: ExamplesConfig, mine: MineConfig
-) -> dict[str, pl.Expr]:  # by stratum
-    """The published rules, less the grade."""
-    found = pl.col("channels")
-    ranks = {channel: pl.col(f"rank_{channel}") for channel in channels}
-    best = pl.min_horizontal(ranks.values())
-    lexical = [rank for channel, rank in ranks.items() if channel in mine.lexical]
-    dense = [rank for channel, rank in ranks.items() if channel in mine.dense]
-    hard_positive = pl.lit(False)
-    if lexical and dense:
-        missed = pl.all_horizontal([rank.is_null() for rank in dense])
-        hard_positive = missed & (pl.min_horizontal(lexical) <= config.hard_positive_depth)
-    in_band = pl.col("tfidf").is_between(config.tfidf_low, config.tfidf_high)
-    rules = (
-        found == len(channels),
-        hard_positive,
-        (found == 1) & (best <= config.hard_negative_depth),
-        (found == 0) & in_band,
-    )
-    return dict(zip(STRATA, rules, strict=True))
 
 
 def _first(rules: Mapping[str, pl.Expr]) -> pl.Expr:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+
+from trivium.domain.quantities import NUMBER, QUANTITY, UNITS, plain, quantity, value
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -18,52 +19,9 @@ TRIGRAMS = 1 << 15
 MOST_WORDS = 128
 """Words of a text that are read."""
 
-_UNITS = {
-    "inch": 'inches inch in "',
-    "foot": "feet foot ft '",
-    "yard": "yards yard yd",
-    "mm": "millimeters millimeter mm",
-    "cm": "centimeters centimeter cm",
-    "metre": "meters meter metres metre m",
-    "square foot": "sqft sf",
-    "cubic foot": "cuft cf",
-    "gallon": "gallons gallon gal",
-    "quart": "quarts quart qt",
-    "ounce": "ounces ounce oz",
-    "pound": "pounds pound lbs lb",
-    "gram": "grams gram gr g",
-    "kg": "kilograms kilogram kg",
-    "litre": "liters liter litres litre ltr l",
-    "ml": "milliliters milliliter ml",
-    "watt": "watts watt w",
-    "volt": "volts volt v",
-    "amp": "amperes amps amp",
-    "horsepower": "horsepower hp",
-    "btu": "btus btu",
-    "gauge": "gauge ga",
-    "flow": "gpm",
-    "air": "cfm",
-    "pressure": "psi",
-    "lumen": "lumens lumen",
-    "gb": "gigabytes gigabyte gb",
-    "tb": "terabytes terabyte tb",
-    "mb": "megabytes megabyte mb",
-    "hz": "hertz hz",
-    "ghz": "ghz",
-    "mah": "mah",
-    "megapixel": "megapixels megapixel mp",
-    "pack": "packs pack pk count ct pieces piece pcs pc",
-    "percent": "percent %",
-}
-_ALIASES = {alias: unit for unit, aliases in _UNITS.items() for alias in aliases.split()}
-_CODES = {unit: code for code, unit in enumerate(_UNITS)}
-_SPELT = "|".join(sorted((a for a in _ALIASES if a.isalpha()), key=lambda a: (-len(a), a)))
-_SIGNS = "".join(a for a in _ALIASES if not a.isalpha())
+_CODES = {unit: code for code, unit in enumerate(UNITS)}
 
-_NUMBER = r"\d+[ -]\d+/\d+|\d+/\d+|\d*\.\d+|\d+"
 _WORD = r"\d+/\d+|\d*\.\d+|\d+|\p{L}+"
-_QUANTITY = rf"(?:pack|set|box|case) of \d+|(?:{_NUMBER})[\s-]*(?:(?:{_SPELT})\b|[{_SIGNS}])"
-_NUMBER_IN = re.compile(_NUMBER)
 # A title names the thing before its first comma, bracket, preposition or "field:".
 _HEAD = r"^(.*?)(?:[,;(|]|[^\d\s]\s+(?:with|for|in|by|from)\s|\s-\s|\s\p{L}+:|$)"
 
@@ -162,15 +120,15 @@ class TextTable:
 
 def read_texts(texts: pl.Series) -> TextTable:
     """Read texts."""
-    plain = _plain(texts.rename("text"))
-    found, words = _extract(plain, _WORD, MOST_WORDS)
-    heads = plain.str.extract(_HEAD).fill_null("").str.count_matches(_WORD)
+    read = plain(texts.rename("text"))
+    found, words = _extract(read, _WORD, MOST_WORDS)
+    heads = read.str.extract(_HEAD).fill_null("").str.count_matches(_WORD)
     stemmed = words.to_frame("word").select(_stem("word"))["word"]
     stems, stem_names = _numbered(stemmed)
-    quantities, quantity_names = _extract(plain, _QUANTITY)
-    parsed = [_quantity(name) for name in quantity_names]
-    numbers, number_names = _extract(plain, _NUMBER)
-    values = np.array([_value(name) for name in number_names], dtype=np.float64)
+    quantities, quantity_names = _extract(read, QUANTITY)
+    parsed = [quantity(name) for name in quantity_names]
+    numbers, number_names = _extract(read, NUMBER)
+    values = np.array([value(name) for name in number_names], dtype=np.float64)
     return TextTable(
         words=found,
         head_words=np.minimum(heads.to_numpy().astype(np.int64), found.lengths),
@@ -181,25 +139,8 @@ def read_texts(texts: pl.Series) -> TextTable:
         spelling=_trigrams(words),
         numbers=Lists(values[numbers.values], numbers.starts),
         quantities=quantities,
-        units=np.array([unit for unit, _ in parsed], dtype=np.int64),
+        units=np.array([_CODES[unit] for unit, _ in parsed], dtype=np.int64),
         amounts=np.array([amount for _, amount in parsed], dtype=np.float64),
-    )
-
-
-def _plain(texts: pl.Series) -> pl.Series:
-    """Lower case without accents; marks, fractions, thousands and areas in one spelling."""
-    return (
-        texts.str.replace_all(r"([¼½¾⅓⅔⅛⅜⅝⅞])", " ${1}")
-        .str.replace_all("[\u2033\u201d]|''", '"')
-        .str.replace_all("[\u2032\u2019]", "'")
-        .str.normalize("NFKD")
-        .str.replace_all(r"\p{M}", "")
-        .str.to_lowercase()
-        .str.replace_all("\u2044", "/", literal=True)
-        .str.replace_all(r"(\d),(\d{3})\b", "${1}${2}")
-        .str.replace_all(r"(\p{L})'(\p{L})", "${1}${2}")
-        .str.replace_all(r"\b(?:sq\.?|square) (?:ft\b|feet\b|foot\b)", "sqft")
-        .str.replace_all(r"\b(?:cu\.?|cubic) (?:ft\b|feet\b|foot\b)", "cuft")
     )
 
 
@@ -249,19 +190,3 @@ def _trigrams(words: pl.Series) -> Any:
     counts = csr_array((np.ones(len(rows)), (rows, buckets)), shape=(len(words), TRIGRAMS))
     counts.sum_duplicates()
     return counts
-
-
-def _quantity(text: str) -> tuple[int, float]:
-    """Unit and amount of a quantity as it was written: `1/2 in`, `12-pk`, `set of 3`."""
-    number = _NUMBER_IN.search(text)
-    assert number is not None
-    unit = _ALIASES.get(text[number.end() :].strip(" -\t\n"), "pack")
-    return _CODES[unit], _value(number.group())
-
-
-def _value(number: str) -> float:
-    """A number as it was written: `3`, `.5`, `1/2`, `1-1/2`."""
-    *whole, last = re.split("[ -]", number)
-    above, _, below = last.partition("/")
-    part = float(above) / (float(below or 1) or 1.0)
-    return round(sum(float(w) for w in whole) + part, 4)

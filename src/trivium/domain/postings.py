@@ -147,13 +147,14 @@ def _search_all(
     return counts, positions, best_scores
 
 
-def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function as machine code, kept between processes where there is a folder for it."""
     try:
         return numba.njit(nogil=True, cache=True)(function)
     except RuntimeError:  # no folder that the cache could be written to
         return numba.njit(nogil=True)(function)
 
 
-accumulate = _compile(_accumulate)
-best = _compile(_best)
-_search = _compile(_search_all)
+accumulate = compiled(_accumulate)
+best = compiled(_best)
+_search = compiled(_search_all)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import accumulate
 
+import numpy as np
 import polars as pl
 
 from trivium.domain.sampling import hash_strings
@@ -27,10 +28,14 @@ def with_segments(queries: pl.DataFrame, head_share: float, torso_share: float) 
         if name not in queries.columns:
             queries = queries.with_columns(pl.lit(None, dtype=dtype).alias(name))
     ranked = queries.sort(["frequency", "query_id"], descending=[True, False], nulls_last=True)
-    before = (pl.col("frequency").cum_sum() - pl.col("frequency")) / pl.col("frequency").sum()
+    counts = ranked["frequency"].fill_null(0).to_numpy()
+    # Divided by numpy: polars multiplies by the reciprocal, which misses a share by a bit.
+    before = pl.lit(pl.Series((np.cumsum(counts) - counts) / max(1, counts.sum())))
     derived = (
         pl.when(pl.col("frequency").is_null())
         .then(None)
+        .when(pl.col("frequency").sum() == 0)
+        .then(pl.lit("tail"))
         .when(before < head_share)
         .then(pl.lit("head"))
         .when(before < torso_share)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from trivium.foundation.judge_config import CrossEncoderConfig, JudgeConfig, made_of
-from trivium.foundation.sections import Positive, Section, Share
+from trivium.foundation.sections import Count, Positive, Section, Share
 
 Thresholds = Annotated[list[Annotated[float, Field(ge=0.0)]], Field(min_length=5, max_length=5)]
 
@@ -22,6 +22,25 @@ class AnnotateConfig(Section):
         description="[[annotate.judges]], in the order in which they are asked",
     )
     pairs_per_query: Positive = Field(150, description="candidates annotated for a query")
+    budgets: dict[str, Count] = Field(
+        {},
+        description="most pairs of a query by level, by the channels that found them, or by both",
+        examples=[{"token_similar": 30, "hard_negative/bm25": 20}],
+    )
+    pilot: Share = Field(
+        0.0,
+        description="share of the queries annotated evenly first, to learn what strata yield; "
+        "0 = levels take turns throughout",
+    )
+    explore: Share = Field(
+        0.1, description="share of every other query's pairs that is spread evenly all the same"
+    )
+    rank_bands: list[Positive] = Field(
+        [10, 50, 100], min_length=1, description="last ranks of the bands that tell strata apart"
+    )
+    tfidf_bands: Positive = Field(
+        4, description="bands of the TF-IDF cosine, for pairs that no channel found"
+    )
     background: float = Field(
         0.5, ge=0.0, description="random pairs added as weak grade 0, per human grade in teaching"
     )

@@ -8,7 +8,14 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
 from trivium.foundation.channel_section import ChannelSection, Role
-from trivium.foundation.engine_config import ENGINE_UNDECIDING, OpenSearchConfig
+from trivium.foundation.engine_config import (
+    ENGINE_UNDECIDING,
+    HttpConfig,
+    OpenSearchConfig,
+    PgvectorConfig,
+    PostgresConfig,
+    QdrantConfig,
+)
 from trivium.foundation.sections import Paths, Share
 
 
@@ -48,8 +55,12 @@ class RunFilesConfig(ChannelSection):
     """Results that another system has given already: TREC run files, Parquet, CSV or JSON lines."""
 
     kind: Literal["run"] = Field("run", description="of channel")
-    files: Paths = Field(min_length=1, description="query_id, item_id, score or rank")
-    columns: dict[str, str] = Field({}, description="such as {item_id = 'sku'}")
+    files: Paths = Field(
+        min_length=1, description="paths and patterns: query_id, item_id, score or rank"
+    )
+    columns: dict[Annotated[str, Field(pattern="^(query_id|item_id|score|rank)$")], str] = Field(
+        {}, description="names in the files, such as {item_id = 'sku'}; TREC files have none"
+    )
     unknown_items: Literal["refuse", "drop"] = Field(
         "refuse", description="what to do with rows of items that the catalog does not have"
     )
@@ -68,6 +79,10 @@ BUILT_IN_CHANNELS: Mapping[str, type[ChannelSection]] = {
     "run": RunFilesConfig,
     "opensearch": OpenSearchConfig,
     "elasticsearch": OpenSearchConfig,
+    "postgres": PostgresConfig,
+    "pgvector": PgvectorConfig,
+    "qdrant": QdrantConfig,
+    "http": HttpConfig,
 }
 
 CHANNEL_UNDECIDING = ENGINE_UNDECIDING
@@ -108,6 +123,10 @@ ChannelConfig: TypeAlias = Annotated[
     | Annotated[RunFilesConfig, Tag("run")]
     | Annotated[OpenSearchConfig, Tag("opensearch")]
     | Annotated[OpenSearchConfig, Tag("elasticsearch")]
+    | Annotated[PostgresConfig, Tag("postgres")]
+    | Annotated[PgvectorConfig, Tag("pgvector")]
+    | Annotated[QdrantConfig, Tag("qdrant")]
+    | Annotated[HttpConfig, Tag("http")]
     | Annotated[PluginChannelConfig, Tag("plugin")],
     Discriminator(_tag),
     BeforeValidator(_as_section),

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import Field, ValidationError, model_validator
 
 from trivium.foundation.annotate_config import AnnotateConfig
+from trivium.foundation.budgets import check_budgets
 from trivium.foundation.channel_config import (
     Bm25Config,
     ChannelConfig,
@@ -23,8 +24,11 @@ from trivium.foundation.channel_config import (
     role_of,
 )
 from trivium.foundation.channel_section import ChannelSection
+from trivium.foundation.engine_config import CREDENTIALS
 from trivium.foundation.errors import ConfigError, Fault, TriviumError
+from trivium.foundation.examples_config import ExamplesConfig
 from trivium.foundation.judge_config import judge_section
+from trivium.foundation.rules import check_rules
 from trivium.foundation.sections import (
     CatalogConfig,
     ColumnsConfig,
@@ -128,7 +132,9 @@ class MineConfig(Section):
         True, description="mine queries that differ in case, plural or order of words once"
     )
     min_coverage: Share = Field(
-        0.0, description="set a query aside if the catalog knows fewer of its words than this"
+        0.01,
+        description="set a query aside if no item has this share of its words; the default asks "
+        "for one word, 0 sets none aside",
     )
 
     @model_validator(mode="before")
@@ -143,9 +149,11 @@ class MineConfig(Section):
         return by_kind | raw
 
     @model_validator(mode="after")
-    def _distinct(self) -> MineConfig:
+    def _usable(self) -> MineConfig:
         if len(set(self.names)) < len(self.names):
             raise ValueError(f"channels with different names, not {', '.join(self.names)}")
+        if self.segments and not (self.queries and any(self.segments.values())):
+            raise ValueError("mine.queries, and a weight above 0, where mine.segments is given")
         return self
 
     @property
@@ -157,26 +165,6 @@ class MineConfig(Section):
         """The channel of a name; one that is not among them is a kind with its defaults."""
         named = (channel for channel in self.channels if channel.name == name)
         return next(named, None) or channel_section(name)(kind=name)
-
-
-class ExamplesConfig(Section):
-    """The five levels of difficulty, as published."""
-
-    hard_positive_depth: Positive = Field(50, description="deepest lexical rank of a hard positive")
-    hard_negative_depth: Positive = Field(100, description="deepest rank of a hard negative")
-    tfidf_low: Share = Field(0.2, description="lowest TF-IDF cosine of a token-similar negative")
-    tfidf_high: Share = Field(0.6, description="highest TF-IDF cosine of one")
-    min_p_relevant: Share = Field(0.0, description="floor of P(grade >= 3) for a positive")
-    min_p_irrelevant: Share = Field(0.0, description="floor of P(grade <= 1) for a negative")
-    max_positives: Positive = Field(50, description="positives kept for a query")
-    max_negatives: Positive = Field(50, description="negatives kept for a query")
-    random_negatives: Count = Field(10, description="easy negatives drawn for a query")
-
-    @model_validator(mode="after")
-    def _band(self) -> ExamplesConfig:
-        if self.tfidf_low > self.tfidf_high:
-            raise ValueError(f"tfidf_low <= tfidf_high, not {self.tfidf_low} > {self.tfidf_high}")
-        return self
 
 
 class EvaluateConfig(Section):
@@ -254,6 +242,8 @@ def parse_config(
         config = Config.model_validate(raw)
     except ValidationError as error:
         raise ConfigError(*(_fault(dict(e), where) for e in error.errors())) from None
+    check_rules(config.examples.rules, config.mine.names, where)
+    check_budgets(config.annotate.budgets, config.mine.names, where)
     return _with_paths(config, base)
 
 
@@ -325,7 +315,7 @@ def _fault(error: dict[str, Any], where: str) -> Fault:
     if error["type"] != "extra_forbidden":
         return Fault(
             f"{where}: {name or 'configuration'}",
-            got=_without_credentials(repr(error["input"])[:80]),
+            got=_got(error),
             expected="a section of settings"
             if error["type"] == "model_type"
             else re.sub("^(Value error, |Input should be )", "", error["msg"]),
@@ -341,9 +331,13 @@ def _fault(error: dict[str, Any], where: str) -> Fault:
     )
 
 
-def _without_credentials(text: str) -> str:
-    """Hide what stands before the @ of an address."""
-    return re.sub(r"//[^/@\s]*@", "//***@", text)
+def _got(error: Mapping[str, Any]) -> str:
+    """What stood there, without what stands before the @ of an address."""
+    if error["type"] == CREDENTIALS:
+        return "something that may hold a secret, and is not repeated here"
+    if error["type"] == "missing":
+        return "nothing"
+    return re.sub(r"//[^'\"\s]*@", "//***@", repr(error["input"]))[:80]
 
 
 _ENTRIES: Mapping[str, Any] = {"stages": StageConfig, "further": CatalogConfig}

@@ -18,6 +18,7 @@ from trivium.foundation.errors import (
 from trivium.foundation.judge_config import BUILT_IN
 from trivium.foundation.tables import RELEVANT
 from trivium.pipeline.plans import STAGES, channel_models, judge_models
+from trivium.pipeline.probes import ask_engines
 
 if TYPE_CHECKING:
     from trivium.stages.inputs import Inputs
@@ -28,7 +29,7 @@ _MODEL_FILES = ("config.json", "modules.json")
 
 
 def check_everything(config: Config) -> list[str]:
-    """Check the tables, the synonyms, the channels and the models of a configuration.
+    """Check the tables, the synonyms, the channels and the models; ask the engines one query.
 
     Returns:
         Lines that say what was found in order.
@@ -36,7 +37,7 @@ def check_everything(config: Config) -> list[str]:
     Raises:
         TriviumError: With every fault found.
     """
-    made, *lines = _collect([partial(_inputs, config, STAGES), *_settings(config)])
+    (made, asked), *lines = _collect([partial(_inputs, config, STAGES), *_settings(config)])
     parts = made.queries.group_by("part").len().sort("part")
     dealt = ", ".join(f"{count:,} {part}" for part, count in parts.iter_rows())
     return [
@@ -44,7 +45,7 @@ def check_everything(config: Config) -> list[str]:
         f"queries: {made.queries.height:,} ({dealt})",
         f"judgments: {made.judgments.height:,} pairs",
         *(f"queries set aside, {why}: {count:,}" for why, count in made.set_aside.items()),
-        *(line for some in lines for line in some),
+        *(line for some in (*lines, asked) for line in some),
     ]
 
 
@@ -58,8 +59,9 @@ def check_inputs(config: Config, stages: Sequence[str]) -> Inputs:
     Raises:
         TriviumError: With every fault found.
     """
-    made: Inputs = _collect([partial(_inputs, config, stages), *_settings(config)])[0]
-    return made
+    (made, _), *_ = _collect([partial(_inputs, config, stages), *_settings(config)])
+    checked: Inputs = made
+    return checked
 
 
 def check_stored(config: Config, made: Inputs, stages: Sequence[str]) -> None:
@@ -73,7 +75,8 @@ def check_stored(config: Config, made: Inputs, stages: Sequence[str]) -> None:
     Raises:
         TriviumError: With every fault found.
     """
-    _collect([partial(_check_parts, config, made, stages), *_settings(config)])
+    tables = partial(_check_parts, config, made, stages)
+    _collect([tables, *_settings(config), partial(ask_engines, config, stages, made)])
 
 
 def _settings(config: Config) -> list[Callable[[], Any]]:
@@ -93,20 +96,38 @@ def _collect(steps: Sequence[Callable[[], Any]]) -> list[Any]:
     return made
 
 
-def _inputs(config: Config, stages: Sequence[str]) -> Inputs:
+def _inputs(config: Config, stages: Sequence[str]) -> tuple[Inputs, list[str]]:
+    """The tables, and what the engines said to one of their queries, or to any without them."""
     from trivium.stages.inputs import read_inputs
 
-    made = read_inputs(config)
-    _check_parts(config, made, stages)
-    return made
+    read: list[Inputs] = []
+
+    def tables() -> Inputs:
+        read.append(read_inputs(config))
+        _check_parts(config, read[0], stages)
+        return read[0]
+
+    made, asked = _collect([tables, lambda: ask_engines(config, stages, *read)])
+    return made, asked
 
 
 def _check_parts(config: Config, made: Inputs, stages: Sequence[str]) -> None:
     steps = [
         partial(_check_part, made, stage, part) for stage, part in _PARTS.items() if stage in stages
     ]
+    if "mine" in stages:
+        steps.append(partial(_run_files, config, made))
     judged = {"judges", "annotate"} & set(stages)
     _collect([*steps, partial(_check_judges, config, made)] if judged else steps)
+
+
+def _run_files(config: Config, made: Inputs) -> None:
+    from trivium.adapters.channels.run_files import check_run_files
+    from trivium.foundation.channel_config import RunFilesConfig
+
+    queries = made.queries.filter(made.queries["part"] == "train")
+    channels = [c for c in config.mine.channels if isinstance(c, RunFilesConfig)]
+    _collect([partial(check_run_files, c, made.items, queries) for c in channels])
 
 
 def _check_part(made: Inputs, stage: str, part: str) -> None:

@@ -16,6 +16,7 @@ from trivium.domain.costs import JudgeCost, predicted, relative_costs
 from trivium.domain.teaching import with_texts
 from trivium.foundation.config import Config
 from trivium.foundation.workspace import Workspace
+from trivium.pipeline.annotating import YIELDS, drawn_queries
 from trivium.pipeline.judging import costs_of, panel_of, store_of
 
 
@@ -24,7 +25,8 @@ def forecast(workspace: Workspace, config: Config) -> pl.DataFrame:
 
     How many pairs each judge passes on is taken from the human-graded pairs that no judge learned
     from, and so are the tokens of a pair; seconds, and which of the tokens are written, are those
-    of every answer in the store; what the store knows already is counted exactly.
+    of every answer in the store; what the store knows already is counted exactly, or, before a
+    pilot has said which pairs follow it, as if those were spread evenly.
 
     Returns:
         What `domain.costs.predicted` gives.
@@ -67,16 +69,38 @@ def _as_asked(
 
 def _pairs(workspace: Workspace, config: Config) -> Iterator[pl.DataFrame]:
     """The pairs to label with their texts, shard by shard."""
-    from trivium.stages.annotate.selection import select
-
     items = workspace.stage("inputs").read("items").select("item_id", "judge_text")
     queries = workspace.stage("inputs").read("queries").select("query_id", "judge_text")
-    folder = workspace.stage("mine")
+    folder, yields = workspace.stage("mine"), _learned(workspace, config)
+    drawn = drawn_queries(workspace, config)
     shards = -(-folder.read("queries").height // config.run.shard)
     for number in range(shards):
         candidates = pl.read_parquet(folder.shard_path("candidates", number), memory_map=False)
-        chosen = select(candidates, config.annotate, config.examples, config.mine)
-        yield with_texts(chosen.pairs, items, queries)
+        for part in _phases(candidates, drawn, config, yields):
+            yield with_texts(part, items, queries)
+
+
+def _phases(
+    candidates: pl.DataFrame, drawn: pl.DataFrame, config: Config, yields: pl.DataFrame | None
+) -> Iterator[pl.DataFrame]:
+    """The pairs of the pilot, then those of the other queries."""
+    from trivium.stages.annotate.selection import select
+
+    first = candidates.join(drawn, on="query_id", how="semi", maintain_order="left")
+    others = candidates.join(drawn, on="query_id", how="anti", maintain_order="left")
+    for some, known in ((first, None), (others, yields)):
+        sections = (config.annotate, config.examples, config.mine)
+        yield select(some, *sections, yields=known, seed=config.run.seed).pairs
+
+
+def _learned(workspace: Workspace, config: Config) -> pl.DataFrame | None:
+    """The yields that the run's pilot has taught, if it has had one under these settings."""
+    from trivium.pipeline.plans import Planner
+
+    folder = workspace.stage("annotate")
+    state, _why = folder.state(Planner(config).plans["annotate"])
+    known = config.annotate.pilot and state in {"done", "unfinished"}
+    return folder.read(YIELDS) if known and folder.table_path(YIELDS).exists() else None
 
 
 def _known(store: LabelStore, identity: str, texts: pl.DataFrame) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -15,9 +15,10 @@ from trivium.domain.costs import JudgeCost, judge_costs, relative_costs
 from trivium.domain.teaching import Teaching, teaching
 from trivium.foundation.config import Config
 from trivium.foundation.workspace import StageFolder, Workspace, read_json, write_json, write_table
+from trivium.pipeline.annotating import GROUPS, label_shards, strata_of
 from trivium.pipeline.job import Job, Outcome
 from trivium.pipeline.shards import run_shards, total
-from trivium.pipeline.work import AnnotateShards, PoolShards
+from trivium.pipeline.work import PoolShards
 
 if TYPE_CHECKING:
     from trivium.domain.rerank import Verdict
@@ -56,6 +57,7 @@ def judges(job: Job, folder: StageFolder) -> Outcome:
 
 def annotate(job: Job, folder: StageFolder) -> Outcome:
     """Calibrate the judges, find their thresholds, and grade candidates with the cascade."""
+    from trivium.stages.annotate.buying import bought_line
     from trivium.stages.annotate.findings import by_group
 
     config, seed = job.config, job.config.run.seed
@@ -64,15 +66,12 @@ def annotate(job: Job, folder: StageFolder) -> Outcome:
     for name, table in tables.items():
         write_table(folder.table_path(name), table)
     fitted.save(folder.path)
-    shards = job.shards(job.table("mine", "queries"))
-    work = AnnotateShards(job.workspace, config)
-    counts = run_shards(job.executor, work, folder, "labels", shards)
+    counts = label_shards(job, folder)
     sizes = pl.concat([pl.DataFrame(n["groups"], schema=GROUPS) for n in counts])
     band = (config.examples.tfidf_low, config.examples.tfidf_high)
     groups = by_group(answers, fitted, pool, band, sizes, seed)
     write_table(folder.table_path("strata"), groups)
-    rows = sum(shard["rows"] for shard in counts)
-    left_out = total(counts, "left_out")
+    left_out, strata = total(counts, "left_out"), strata_of(counts)
     summary = [
         agreement_line(tables["agreement"]),
         machine_line(job.table("inputs", "ratings"), answers),
@@ -81,10 +80,11 @@ def annotate(job: Job, folder: StageFolder) -> Outcome:
         *([verdict.text] if verdict else []),
         *without_grades_lines(groups),
         *calibration_lines(fitted),
+        bought_line(strata, [shard["foreseen"] for shard in counts]),
         *spent_lines(ledger_of(job)),
         *(f"not annotated, {reason}: {n:,}" for reason, n in sorted(left_out.items())),
     ]
-    return {"labels": rows}, [line for line in summary if line]
+    return {"labels": int(strata["pairs"].sum())}, [line for line in summary if line]
 
 
 def trial(
@@ -104,9 +104,6 @@ def trial(
     fitted, tuned = fit_cascade(answers, config.annotate, costs, seed)
     tables, verdict = findings(answers, fitted, config.annotate, costs, ratings, read("pool"), seed)
     return {**tables, "curve": tuned.curve}, verdict, fitted
-
-
-GROUPS: Mapping[str, Any] = {"by": pl.String, "group": pl.String, "pairs": pl.Int64}
 
 
 def gathered(workspace: Workspace, config: Config) -> Teaching:

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from trivium.adapters.channels.run_blocks import matching_files
 from trivium.adapters.models import model_fingerprint
 from trivium.foundation.channel_config import BUILT_IN_CHANNELS, CHANNEL_UNDECIDING
 from trivium.foundation.config import Config, MineConfig
@@ -44,6 +45,11 @@ _BAND = ("examples.tfidf_low", "examples.tfidf_high")
 _ROLES = ("mine.lexical", "mine.dense")
 _MINE = tuple(f"mine.{name}" for name in MineConfig.model_fields)
 _DEPTHS = ("examples.hard_positive_depth", "examples.hard_negative_depth")
+_LEARNING = (
+    *("examples.min_p_relevant", "examples.min_p_irrelevant"),
+    *("examples.max_positives", "examples.max_negatives", "examples.random_negatives"),
+)
+"""What annotation reads too if it learns what its labels are good for: `annotate.pilot`."""
 _UNDECIDING = {"store", "max_budget"}
 """Settings of annotation that decide where answers are kept and when to stop, not what they are."""
 
@@ -75,7 +81,7 @@ READS: Mapping[str, StageReads] = {
         upstream=("inputs", "mine"),
     ),
     "annotate": StageReads(
-        settings=("annotate", *_BAND, *_ROLES, *_DEPTHS, "run.seed"),
+        settings=("annotate", *_BAND, *_ROLES, *_DEPTHS, "examples.rules", "run.seed"),
         upstream=("inputs", "mine", "judges"),
     ),
     "examples": StageReads(
@@ -119,9 +125,10 @@ class Planner:
         plans: dict[str, Plan] = {}
         for stage in STAGES:
             reads = READS[stage]
+            learning = _LEARNING if stage == "annotate" and self.config.annotate.pilot else ()
             plans[stage] = Plan(
                 stage,
-                settings=self._settings(reads.settings),
+                settings=self._settings((*reads.settings, *learning)),
                 inputs=self._files(reads.files)
                 | self._models(reads.models)
                 | (self._prompts() if stage == "judges" else {})
@@ -183,8 +190,9 @@ class Planner:
         for channel in self.config.mine.channels:
             for setting in type(channel).model_fields:
                 value = getattr(channel, setting)
-                paths = value if isinstance(value, list) else [value]
-                for number, path in enumerate(path for path in paths if isinstance(path, Path)):
+                named = value if isinstance(value, list) else [value]
+                paths = matching_files([path for path in named if isinstance(path, Path)])
+                for number, path in enumerate(paths):
                     found[f"{channel.name}.{setting}[{number}]"] = _file(path)
         return found
 

@@ -29,7 +29,7 @@ def collect(workspace: Workspace, config: Config) -> ReportData:
         manifest=_manifest(workspace),
         simulated=_simulated(workspace),
         overlap=mine.read("overlap"),
-        found_by=_found_by(mine.read("found_by")),
+        found_by=mine.read("found_by"),
         **_judging(annotate),
         levels=levels,
         level_examples=level_examples,
@@ -44,7 +44,7 @@ def _judging(annotate: StageFolder) -> dict[str, Any]:
 
     fitted = FittedCascade.load(annotate.path)
     assert fitted is not None
-    tables = ("settled", "rerank", "against_raters", "strata")
+    tables = ("settled", "rerank", "against_raters", "strata", "spending")
     judges, bins = annotate.read("agreement"), annotate.read("reliability")
     cascade = pl.col("judge") == "cascade"
     return {
@@ -85,19 +85,6 @@ def _simulated(workspace: Workspace) -> bool:
     """Simulated items say so in their ids."""
     ids = workspace.stage("inputs").read("items")["item_id"]
     return bool(ids.str.starts_with("sim-").all())
-
-
-def _found_by(table: pl.DataFrame) -> pl.DataFrame:
-    channels = [name for name in table.columns if name != "pairs"]
-    named = [pl.when(pl.col(name)).then(pl.lit(name)) for name in channels]
-    joined = pl.concat_str(named, separator="+", ignore_nulls=True)
-    sets = table.select(joined.alias("channels"), pl.col("pairs").alias("candidates"))
-    return sets.with_columns(
-        pl.when(pl.col("channels") == "")
-        .then(pl.lit("no channel"))
-        .otherwise(pl.col("channels"))
-        .alias("channels")
-    )
 
 
 def _levels(workspace: Workspace, *, complete: bool) -> tuple[pl.DataFrame, pl.DataFrame]:

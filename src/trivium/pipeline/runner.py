@@ -146,7 +146,8 @@ def run(
         plans = Planner(config).plans
         _refuse_gaps(workspace, plans, STAGES[: STAGES.index(chosen[0])])
         if chosen[0] != "inputs" or _is_done(workspace, plans["inputs"], overwrite=overwrite):
-            check_stored(config, _stored_inputs(workspace), chosen)
+            undone = [s for s in chosen if not _is_done(workspace, plans[s], overwrite=overwrite)]
+            check_stored(config, _stored_inputs(workspace), undone)
         job = Job(workspace, config, _executor(config), chosen)
         for stage in chosen:
             _run_stage(job, plans[stage], source, overwrite=overwrite)

@@ -6,14 +6,13 @@ from collections.abc import Callable, Mapping
 
 import polars as pl
 
-from trivium.adapters.channels.coverage import coverage
-from trivium.domain.disagreement import OVERLAP_SCHEMA, pool_found_by, pool_overlaps
-from trivium.domain.sampling import hash_strings
-from trivium.foundation.errors import InputError
+from trivium.domain.disagreement import FOUND_BY, OVERLAP_SUMS, pool_found_by, pool_overlaps
+from trivium.domain.rank_overlap import ALL
 from trivium.foundation.tables import LEVELS
 from trivium.foundation.workspace import StageFolder, write_atomically, write_table
 from trivium.pipeline.job import Job, Outcome
 from trivium.pipeline.judging import annotate, judges
+from trivium.pipeline.queries_to_mine import QueriesToMine, queries_to_mine
 from trivium.pipeline.shards import run_shards, total
 from trivium.pipeline.work import ExampleShards, MineShards
 
@@ -32,20 +31,28 @@ def inputs(job: Job, folder: StageFolder) -> Outcome:
 
 def mine(job: Job, folder: StageFolder) -> Outcome:
     """Search the channels for the training queries."""
-    queries, aside = _queries_to_mine(job)
+    chosen = _queries_to_mine(job)
+    queries = chosen.queries
     write_table(folder.table_path("queries"), queries)
+    write_table(folder.table_path("folded"), chosen.folded)
+    held = _check_run_files(job, queries)
     shards = job.shards(queries)
     work = MineShards(job.workspace, job.config)
     counts = run_shards(job.executor, work, folder, "candidates", shards)
-    overlaps = pool_overlaps([pl.DataFrame(n["overlap"], schema=OVERLAP_SCHEMA) for n in counts])
-    sets = [pl.DataFrame(n["found_by"]) for n in counts if n["found_by"]]
+    overlaps = pool_overlaps([pl.DataFrame(n["overlap"], schema=OVERLAP_SUMS) for n in counts])
+    sets = pool_found_by([pl.DataFrame(n["found_by"], schema=FOUND_BY) for n in counts])
     write_table(folder.table_path("overlap"), overlaps)
-    write_table(folder.table_path("found_by"), pool_found_by(sets, job.config.mine.names))
+    write_table(folder.table_path("found_by"), sets)
     rows = sum(shard["rows"] for shard in counts)
-    deepest = overlaps.filter(pl.col("depth") == pl.col("depth").max())
+    deepest = overlaps.filter(pl.col("depth") == pl.col("depth").max(), segment=ALL).drop_nulls()
     shared = [f"{r['a']} and {r['b']} share {r['overlap']:.0%}" for r in deepest.to_dicts()]
     summary = [f"of their top results, {', '.join(shared)}"] if shared else []
-    return {"queries": queries.height, "candidates": rows}, summary + _aside(aside)
+    summary += held + [
+        f"channel '{name}' has nothing for {n:,} of {queries.height:,} queries"
+        for name, n in total(counts, "nothing").items()
+        if n
+    ]
+    return {"queries": queries.height, "candidates": rows}, summary + chosen.summary
 
 
 def examples(job: Job, folder: StageFolder) -> Outcome:
@@ -183,28 +190,23 @@ def _headline(gains: pl.DataFrame) -> str:
     )
 
 
-def _queries_to_mine(job: Job) -> tuple[pl.DataFrame, dict[str, int]]:
-    """The training queries for which the catalog has something, sampled if so configured."""
-    config, aside = job.config.mine, {}
-    queries = job.table("inputs", "queries").filter(pl.col("part") == "train")
-    if config.min_coverage:
-        shares = coverage(queries, job.table("inputs", "items"))
-        known = queries.filter(shares >= config.min_coverage)
-        aside["no item has enough of its words"] = queries.height - known.height
-        queries = known
-    if config.queries and queries.height > config.queries:
-        aside["over mine.queries"] = queries.height - config.queries
-        hashes = hash_strings(queries["query_id"].to_list(), job.config.run.seed)
-        ordered = queries.with_columns(pl.Series("_hash", hashes)).sort("_hash", "query_id")
-        queries = ordered.head(config.queries)
-    if queries.is_empty():
-        raise InputError.of(
-            "queries to mine",
-            got="none",
-            expected="queries without judgments, or a share of the judged ones",
-            fix="give a query log, raise split.train, or lower mine.min_coverage",
-        )
-    return queries.select("query_id", "query", "text").sort("query_id"), aside
+def _check_run_files(job: Job, queries: pl.DataFrame) -> list[str]:
+    """Convert the files of run channels before workers need them, and say what they hold."""
+    from trivium.adapters.channels.run_files import check_channels
+
+    channels = [channel for channel in job.config.mine.channels if channel.kind == "run"]
+    if not channels:
+        return []
+    items = job.table("inputs", "items").select("item_id")
+    return check_channels(channels, items, queries, job.workspace.cache)
+
+
+def _queries_to_mine(job: Job) -> QueriesToMine:
+    queries, items = job.table("inputs", "queries"), job.table("inputs", "items")
+    training = queries.filter(pl.col("part") == "train")
+    config = job.config
+    chosen = queries_to_mine(training, items, config.mine, config.run.seed, config.data.synonyms)
+    return chosen.at_least_one()
 
 
 def _aside(counts: Mapping[str, int]) -> list[str]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from trivium.domain.disagreement import found_by, overlap
+from trivium.domain.disagreement import depths_down_to, found_by, overlap_sums
 from trivium.domain.levels import deep_sample
 from trivium.foundation.config import Config
 from trivium.foundation.tables import candidates_schema, empty, labels_schema
@@ -17,9 +17,6 @@ from trivium.pipeline.shards import ShardWork, shard_of
 
 if TYPE_CHECKING:
     from trivium.stages.mine import Miner
-
-OVERLAP_DEPTHS = (10, 100, 500)
-"""Depths at which overlap is reported, and the full depth besides."""
 
 Done = tuple[pl.DataFrame, Mapping[str, Any]]
 
@@ -48,6 +45,14 @@ def _miner(workspace: Workspace, config: Config) -> Miner:
     return _latest[1]
 
 
+def with_segment(workspace: Workspace, queries: pl.DataFrame) -> pl.DataFrame:
+    """The queries with the segment that they have there or in the inputs, null if in neither."""
+    if "segment" in queries.columns:
+        return queries
+    known = workspace.stage("inputs").read("queries").select("query_id", "segment")
+    return queries.join(known, on="query_id", how="left", maintain_order="left")
+
+
 @dataclass(frozen=True)
 class MineShards:
     """Mines shards of the queries to mine."""
@@ -59,18 +64,31 @@ class MineShards:
         """Build the channels over the catalog."""
         queries = self.workspace.stage("mine").read("queries")
         miner = _miner(self.workspace, self.config)
-        channels, deepest = self.config.mine.names, self.config.mine.depth
-        depths = [depth for depth in OVERLAP_DEPTHS if depth < deepest] + [deepest]
+        channels, depths = self.config.mine.names, depths_down_to(self.config.mine.depth)
+        segments = with_segment(self.workspace, queries)
 
         def work(number: int) -> Done:
-            candidates = miner.mine(shard_of(queries, number, self.config.run.shard))
+            asked = shard_of(queries, number, self.config.run.shard)
+            candidates = miner.mine(asked)
             counts = {
-                "overlap": overlap(candidates, channels, depths).to_dicts(),
-                "found_by": found_by(candidates, channels).to_dicts(),
+                "nothing": _nothing(candidates, channels, asked.height),
+                "overlap": overlap_sums(candidates, channels, depths, segments).to_dict(
+                    as_series=False
+                ),
+                "found_by": found_by(candidates, channels, segments).to_dict(as_series=False),
             }
             return candidates, counts
 
         return work
+
+
+def _nothing(candidates: pl.DataFrame, channels: Sequence[str], asked: int) -> dict[str, int]:
+    """Queries for which each channel found nothing."""
+    found = {name: pl.col(f"rank_{name}").is_not_null() for name in channels}
+    answered = candidates.select(
+        pl.col("query_id").filter(there).n_unique().alias(name) for name, there in found.items()
+    )
+    return {name: asked - count for name, count in answered.to_dicts()[0].items()}
 
 
 @dataclass(frozen=True)
@@ -92,49 +110,6 @@ class PoolShards:
             far = deep_sample(candidates, config.examples, config.mine, config.run.seed)
             rows = pl.concat([graded, far]).unique(["query_id", "item_id"])
             return rows.sort("query_id", "item_id"), {}
-
-        return work
-
-
-@dataclass(frozen=True)
-class AnnotateShards:
-    """Labels shards of candidates."""
-
-    workspace: Workspace
-    config: Config
-
-    def __call__(self) -> ShardWork:
-        """Load the judges and their cascade."""
-        from trivium.adapters.ledger import Prices
-        from trivium.domain.agreement import GROUP_COLUMNS, group_sizes, with_groups
-        from trivium.domain.teaching import with_texts
-        from trivium.pipeline.judging import panel_of
-        from trivium.stages.annotate.cascading import FittedCascade
-        from trivium.stages.annotate.labelling import label
-        from trivium.stages.annotate.selection import select
-
-        fitted = FittedCascade.load(self.workspace.stage("annotate").path)
-        assert fitted is not None
-        panel = panel_of(self.workspace, self.config)
-        prices = {judge.name: Prices.of(judge) for judge in self.config.annotate.judges}
-        items = self.workspace.stage("inputs").read("items").select("item_id", "judge_text")
-        queries = self.workspace.stage("inputs").read("queries").select("query_id", "judge_text")
-        mined, config = self.workspace.stage("mine"), self.config
-        band = (config.examples.tfidf_low, config.examples.tfidf_high)
-
-        def work(number: int) -> Done:
-            candidates = pl.read_parquet(mined.shard_path("candidates", number), memory_map=False)
-            chosen = select(candidates, config.annotate, config.examples, config.mine)
-            labels, unanswered = label(
-                with_texts(chosen.pairs, items, queries), panel, fitted, prices
-            )
-            skipped = chosen.counts.filter(pl.col("reason") != "kept")
-            left_out = dict(skipped.group_by("reason").agg(pl.col("pairs").sum()).iter_rows())
-            if unanswered:
-                left_out["no judge answered"] = unanswered
-            kept = candidates.join(chosen.pairs, on=["query_id", "item_id"], how="semi")
-            groups = group_sizes(with_groups(kept, band), GROUP_COLUMNS).to_dicts()
-            return labels, {"left_out": left_out, "groups": groups}
 
         return work
 

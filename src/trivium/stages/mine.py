@@ -11,10 +11,12 @@ from pathlib import Path
 import polars as pl
 
 from trivium.adapters.channels import build_channel
+from trivium.adapters.channels.run_files import RunFilesChannel
 from trivium.adapters.channels.words import tokens
 from trivium.domain.disagreement import merge_runs
 from trivium.domain.tfidf import CatalogTfidf
 from trivium.foundation.config import DataConfig, MineConfig
+from trivium.foundation.console import say
 from trivium.foundation.tables import RUNS, candidates_schema, empty, validate
 
 TOKEN_SIMILAR = 200
@@ -81,6 +83,11 @@ class Miner:
         both = pl.concat([retrieved, similar], how="diagonal")
         return both.select(list(schema.columns)).sort("query_id", "item_id")
 
+    def check(self, queries: pl.DataFrame) -> list[str]:
+        """Say what the run channels hold for all queries to mine; see `RunFilesChannel.check`."""
+        runs = [channel for channel in self._channels if isinstance(channel, RunFilesChannel)]
+        return [line for channel in runs for line in channel.check(queries)]
+
     def _search(self, queries: pl.DataFrame) -> pl.DataFrame:
         queries = queries.select("query_id", "text")
         runs = []
@@ -128,6 +135,8 @@ def mine(
         band=band,
         seed=seed,
     )
+    for line in miner.check(queries):
+        say(line)
     parts_ = [miner.mine(piece) for piece in queries.iter_slices(shard)]
     if not parts_:
         return empty(candidates_schema(config.names))

@@ -12,14 +12,21 @@ from numpy.typing import NDArray
 
 from trivium.adapters.channels.words import WordTable, number_words, parts, tokens
 from trivium.domain.postings import Postings
+from trivium.domain.quantities import canonical, plain, sizes
 
-VALUE_WEIGHT = 2.0
-PHRASE_WEIGHT = 1.5
-FIELD_WORD_WEIGHT = 1.0
-TITLE_WORD_WEIGHT = 0.75
+VALUE_WEIGHT = 3.0
+PHRASE_WEIGHT = 2.5
+SIZE_WEIGHT = 2.5
+FIELD_WORD_WEIGHT = 2.0
+TITLE_WORD_WEIGHT = 1.75
+RAREST = 3.0
+"""Rarity counts no further than this, so that items that match more of a query come first."""
 MAX_VALUE_WORDS = 4
 MIN_PHRASE_ITEMS = 3
-MIN_COMPOUND_LETTERS = 6
+MAX_SIZE_LETTERS = 60
+"""Field values that are longer are prose, whose sizes say little."""
+SIZE = "="
+"""What the entries of sizes begin with."""
 STOP_WORDS = frozenset(
     ["a", "an", "and", "at", "by", "for", "from", "in", "is", "of", "on", "or", "the", "to", "with"]
 )
@@ -35,14 +42,27 @@ class Lexicon:
     Attributes:
         entries: Words joined by spaces to the entry's number.
         postings: For each entry its items, weighted by the best field that matched (whole field
-            value 2, title phrase 1.5, word of a field value 1, title word 0.75: ours) times
-            log(1 + items / items that match).
-        compounds: Entries written as one word and as two, such as drywall and dry wall.
+            value 3, title phrase or size 2.5, word of a field value 2, title word 1.75) times
+            min(3, log(1 + items / items that match)): ours, measured in docs/dictionary.md.
     """
 
     entries: dict[str, int]
     postings: Postings
-    compounds: list[tuple[str, str]]
+
+    @property
+    def held(self) -> NDArray[np.int64]:
+        """Items that match each entry, (entries,)."""
+        return np.diff(self.postings.offsets)
+
+    @property
+    def words(self) -> dict[str, int]:
+        """Single words, and the number of items that match each."""
+        counts = self.held.tolist()
+        return {
+            name: counts[entry]
+            for name, entry in self.entries.items()
+            if " " not in name and counts[entry]
+        }
 
 
 @dataclass(frozen=True)
@@ -54,27 +74,30 @@ class _Matches:
     weight: float
 
 
-def build_lexicon(items: pl.DataFrame) -> Lexicon:
+def build_lexicon(items: pl.DataFrame, *, units: bool = True) -> Lexicon:
     """Collect the entries of a catalog.
 
     Entries are title words; phrases of two and three words that at least three titles hold; and,
     from every further text field, the values of up to four words (a field may list several, set
     apart by `|`, `;`, `,` or ` / `, each perhaps as `name: value`) with the words in them. Longer
-    values are prose and are left to BM25. Stop words are no entries and begin or end none.
+    values are prose and are left to BM25. Stop words are no entries and begin or end none. Sizes
+    of titles and short values are entries too, in one spelling (`quantities.canonical`).
 
     Args:
         items: Columns item_id, title and any further fields, sorted by item_id.
+        units: Whether sizes are read.
     """
     entries: dict[str, int] = {}
     titles = items["title"].fill_null("").to_list()
     words = number_words(titles, tokens, entries)
     matches = [_Matches(words.ids, words.rows, TITLE_WORD_WEIGHT)]
     matches += _title_phrases(number_words(titles, parts, entries), entries)
-    for name, dtype in items.schema.items():
-        if dtype == pl.String and name not in _NOT_FIELDS:
-            matches += _field_matches(items[name], entries)
-    postings = _weighted(matches, entries, items.height)
-    return Lexicon(entries, postings, list(_compounds(entries)))
+    fields = [n for n, dtype in items.schema.items() if dtype == pl.String and n not in _NOT_FIELDS]
+    for name in fields:
+        matches += _field_matches(items[name], entries)
+    for name in ["title", *fields] if units else []:
+        matches.append(_size_matches(items[name], entries, prose=name == "title"))
+    return Lexicon(entries, _weighted(matches, entries, items.height))
 
 
 def _title_phrases(words: WordTable, entries: dict[str, int]) -> list[_Matches]:
@@ -130,6 +153,24 @@ def _field_matches(values: pl.Series, entries: dict[str, int]) -> list[_Matches]
     ]
 
 
+def _size_matches(texts: pl.Series, entries: dict[str, int], *, prose: bool) -> _Matches:
+    read = plain(texts.fill_null("").str.replace_all("&#39;", "'", literal=True))
+    found = pl.DataFrame({"size": sizes(read)}).with_row_index("item")
+    if not prose:
+        found = found.filter(texts.str.len_chars().fill_null(0) <= MAX_SIZE_LETTERS)
+    flat = found.filter(pl.col("size").list.len() > 0).explode("size")
+    distinct = flat["size"].unique().sort()
+    numbers = [
+        (size, entries.setdefault(SIZE + said, len(entries)))
+        for size in distinct
+        for said in canonical(size)
+    ]
+    named = pl.DataFrame(numbers, schema={"size": pl.String, "entry": pl.Int32}, orient="row")
+    pairs = flat.join(named, on="size").sort("item", "entry")
+    items = pairs["item"].cast(pl.Int64).to_numpy()
+    return _Matches(pairs["entry"].to_numpy(), items, SIZE_WEIGHT)
+
+
 def _value_phrases(text: str) -> list[str]:
     return [" ".join(words) for words in _short_values(text)]
 
@@ -166,15 +207,7 @@ def _weighted(matches: list[_Matches], entries: dict[str, int], n_items: int) ->
     best = table.group_by("key").agg(pl.col("weight").max()).sort("key")
     entry, item = np.divmod(best["key"].to_numpy(), size)
     held = np.bincount(entry, minlength=len(entries))
-    idf = np.log1p(n_items / np.maximum(held, 1)).astype(np.float32)
+    rarity = np.minimum(np.log1p(n_items / np.maximum(held, 1)), RAREST).astype(np.float32)
     offsets = np.concatenate([[0], np.cumsum(held)]).astype(np.int64)
-    scores = best["weight"].to_numpy() * idf[entry]
+    scores = best["weight"].to_numpy() * rarity[entry]
     return Postings(offsets, item.astype(np.int32), scores.astype(np.float32), n_items)
-
-
-def _compounds(entries: dict[str, int]) -> Iterator[tuple[str, str]]:
-    for entry in entries:
-        joined = entry.replace(" ", "")
-        two_words = entry.count(" ") == 1 and joined.isalpha()
-        if two_words and len(joined) >= MIN_COMPOUND_LETTERS:
-            yield entry, joined

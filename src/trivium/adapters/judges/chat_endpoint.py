@@ -6,22 +6,15 @@ In: prompts. Out: replies read by `chat_answers`, with what went wrong on the wa
 from __future__ import annotations
 
 import asyncio
-import os
-import random
-import threading
-import time
 from collections import Counter
-from collections.abc import Coroutine, Iterable, Iterator
-from concurrent import futures
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trivium.adapters.credentials import Secrets, credential
 from trivium.adapters.judges import Answers
 from trivium.adapters.judges.chat_answers import (
     SCHEMA,
@@ -33,6 +26,7 @@ from trivium.adapters.judges.chat_answers import (
     estimated_tokens,
     read_reply,
 )
+from trivium.adapters.pacing import RETRY_AFTER_MOST_S, Loop, Pace, backoff_s, retry_after_s
 from trivium.foundation.errors import DependencyError, TriviumError
 from trivium.foundation.judge_config import ChatConfig
 from trivium.foundation.tables import GRADES
@@ -40,13 +34,6 @@ from trivium.foundation.tables import GRADES
 if TYPE_CHECKING:
     from openai import APIStatusError, AsyncOpenAI
 
-T = TypeVar("T")
-
-# Seconds before the second attempt, doubled for each further one, and the most of them.
-_BACKOFF_S, _BACKOFF_MOST_S = 1.0, 60.0
-_LISTEN_S = 0.2
-# Longer waits than this are asked for when a day's quota is used up.
-_RETRY_AFTER_MOST_S = 600.0
 # Pairs given up in a row without any reply: the endpoint is gone.
 _LOST_IN_A_ROW = 20
 # Of the answer drawn after one that held no grade.
@@ -87,29 +74,20 @@ class _Question:
             dict(self.troubles),
         )
 
-    def backoff_s(self) -> float:
-        """Exponential, with a jitter of up to half that differs by pair but not by run."""
-        if not self.tried:
-            return 0.0
-        jitter = random.Random(f"{self.tried} {self.text}").uniform(0.5, 1.0)
-        return jitter * min(_BACKOFF_S * 2.0 ** (self.tried - 1), _BACKOFF_MOST_S)
-
 
 class Endpoint:
-    """Requests to an endpoint, made by a loop in a thread of its own.
-
-    So a caller may be inside a loop itself, and leaving the block cuts off what is under way.
-    """
+    """Requests to an endpoint; leaving the block cuts off what is under way."""
 
     def __init__(self, config: ChatConfig, mode: Mode) -> None:
-        self._key = _key(config.api_key_variable)
+        # Servers of one's own need no key, but the client wants a word.
+        self._key = credential(config.api_key_variable) or "no-key"
+        self._secrets = Secrets([self._key])
         self._config = config
         self._mode = mode
-        self._pace = _Pace(config.requests_per_minute)
+        self._pace = Pace(60.0 / config.requests_per_minute if config.requests_per_minute else 0.0)
         self._tasks: set[asyncio.Task[Answers]] = set()
         self._lost = 0
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._loop: Loop
         self._client: AsyncOpenAI
 
     def __enter__(self) -> Self:
@@ -125,19 +103,16 @@ class Endpoint:
         self._client = AsyncOpenAI(
             api_key=self._key, base_url=self._config.url, timeout=None, max_retries=0
         )
-        self._thread.start()
+        self._loop = Loop()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._run(self._close())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        self._loop.close(self._client.close())
 
     def answers(self, texts: Iterable[tuple[int, str]]) -> Iterator[Answers]:
         """Ask about rows and their prompts; answers as they come."""
         waiting = (_Question(row, text) for row, text in texts)
-        while done := self._run(self._next(waiting)):
+        while done := self._loop.run(self._next(waiting)):
             failed = [task for task in done if task.exception()]
             yield from (task.result() for task in done if task not in failed)
             for task in failed:
@@ -150,21 +125,10 @@ class Endpoint:
             DependencyError: If none comes within the attempts, or the request is refused.
         """
         question = _Question(0, text)
-        reply = self._run(self._reply(question))
+        reply = self._loop.run(self._reply(question))
         if reply is None:
             raise self._silent(question)
         return reply
-
-    def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
-        try:
-            while not future.done():
-                # A wait without an end is deaf to Ctrl-C where another thread gets the signal.
-                futures.wait([future], _LISTEN_S)
-            return future.result()
-        except BaseException:
-            future.cancel()
-            raise
 
     async def _next(self, waiting: Iterator[_Question]) -> set[asyncio.Task[Answers]]:
         """Fill the free places, then wait until something is finished; empty at the end."""
@@ -187,7 +151,7 @@ class Endpoint:
     async def _reply(self, question: _Question) -> Reply | None:
         """Attempts until a reply comes; None once they are used up."""
         while question.tried < self._config.attempts:
-            await asyncio.sleep(question.backoff_s())
+            await asyncio.sleep(backoff_s(question.tried, question.text))
             await self._pace.turn()
             question.tried += 1
             try:
@@ -240,9 +204,9 @@ class Endpoint:
 
     def _trouble_of_status(self, error: APIStatusError) -> str:
         status = error.status_code
-        wait = _retry_after_s(error.response.headers.get("retry-after", ""))
+        wait = retry_after_s(error.response.headers.get("retry-after", ""))
         mends = status in {408, 409, 429} or status >= 500
-        if not mends or error.code == "insufficient_quota" or wait > _RETRY_AFTER_MOST_S:
+        if not mends or error.code == "insufficient_quota" or wait > RETRY_AFTER_MOST_S:
             raise self._refused(error, wait) from None
         self._pace.hold(wait)
         return "rate_limit" if status == 429 else "server_error"
@@ -268,7 +232,7 @@ class Endpoint:
 
     def _said(self, error: APIStatusError) -> str:
         """The endpoint's own words, in which it may repeat the key."""
-        return " ".join(error.message.replace(self._key, "***").split())[:300]
+        return self._secrets.hide(error.message)
 
     def _count_lost(self, question: _Question) -> None:
         """Give up when pair after pair gets no reply at all."""
@@ -277,48 +241,3 @@ class Endpoint:
         self._lost += 1
         if self._lost >= _LOST_IN_A_ROW:
             raise self._silent(question)
-
-    async def _close(self) -> None:
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
-        await self._client.close()
-
-
-class _Pace:
-    """Spaces requests evenly, and holds all of them back while the endpoint wants no more."""
-
-    def __init__(self, per_minute: int | None) -> None:
-        self._gap_s = 60.0 / per_minute if per_minute else 0.0
-        self._free = 0.0
-
-    def hold(self, seconds: float) -> None:
-        self._free = max(self._free, time.monotonic() + seconds)
-
-    async def turn(self) -> None:
-        while (wait := self._free - time.monotonic()) > 0:
-            await asyncio.sleep(wait)
-        self._free = time.monotonic() + self._gap_s
-
-
-def _retry_after_s(header: str) -> float:
-    """Seconds that a Retry-After asks for, a number or a date; 0 if there is no such wish."""
-    with suppress(ValueError):
-        return max(0.0, float(header))
-    with suppress(ValueError, TypeError):
-        return max(0.0, (parsedate_to_datetime(header) - datetime.now(UTC)).total_seconds())
-    return 0.0
-
-
-def _key(variable: str) -> str:
-    """The key; servers of one's own need none, but the client wants a word."""
-    key = os.environ.get(variable, "").strip() or "no-key"
-    if key.isascii() and key.isprintable():
-        return key
-    raise DependencyError.of(
-        f"environment variable {variable}",
-        got="characters that no key holds",
-        expected="the key of the endpoint",
-        fix="set it again",
-    )

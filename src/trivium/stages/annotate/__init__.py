@@ -5,5 +5,6 @@ of held-out pairs. Out: labels, a grade with a calibrated confidence, who settle
 judge asked said of it, and its cost; and tables that say how far to trust them.
 
 `cascading` calibrates the judges and finds their thresholds, `selection` chooses the candidates,
-`labelling` asks the judges, `findings` measures them against humans.
+`labelling` asks the judges, `buying` counts what that brought, `findings` measures the judges
+against humans.
 """

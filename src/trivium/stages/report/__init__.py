@@ -13,7 +13,7 @@ import polars as pl
 from trivium.adapters import figures, templates
 from trivium.foundation.errors import InputError
 from trivium.foundation.tables import GRADE_NAMES, GRADES, METRICS, SEGMENTS, validate
-from trivium.stages.report import judging
+from trivium.stages.report import judging, mining
 from trivium.stages.report.data import ReportData
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def render(data: ReportData) -> str:
         "simulated": data.simulated,
         "grades": [f"{grade} {name}" for grade, name in zip(GRADES, GRADE_NAMES, strict=True)],
         "results": _results(data),
-        "mining": _mining(data.overlap, data.found_by),
+        "mining": mining.view(data),
         "judge": judging.view(data),
         "levels": _levels(data.levels, data.level_examples),
         "training": _training(data.curves, data.best),
@@ -185,56 +185,6 @@ def _segments(metrics: pl.DataFrame, gains: pl.DataFrame | None) -> dict[str, An
         rows.append({"system": system, "cells": cells})
     largest = metrics.group_by("segment").agg(pl.col("queries").max())
     return {"names": names, "rows": rows, "queries": dict(largest.iter_rows())}
-
-
-def _mining(overlap: pl.DataFrame | None, found_by: pl.DataFrame | None) -> dict[str, Any] | None:
-    if overlap is None and found_by is None:
-        return None
-    return {
-        "sentence": _overlap_sentence(overlap),
-        "depths": None if overlap is None else _overlap_squares(overlap),
-        "found_by": None if found_by is None else _found_by(found_by),
-    }
-
-
-def _overlap_sentence(overlap: pl.DataFrame | None) -> str | None:
-    if overlap is None or overlap.is_empty():
-        return None
-    deepest = overlap.filter(depth=overlap["depth"].max()).sort("overlap", "a", "b")
-    low, high = deepest.row(0, named=True), deepest.row(-1, named=True)
-    share = templates.percent(low["overlap"], 0)
-    sentence = f"{low['a']} and {low['b']} share {share} of their top {low['depth']}"
-    if {low["a"], low["b"]} == {high["a"], high["b"]}:
-        return f"{sentence}."
-    return f"{sentence}; {high['a']} and {high['b']}, {templates.percent(high['overlap'], 0)}."
-
-
-def _overlap_squares(overlap: pl.DataFrame) -> list[dict[str, Any]]:
-    names = pl.concat([overlap["a"], overlap["b"]]).unique(maintain_order=True).to_list()
-    squares = []
-    for (depth,), rows in overlap.sort("depth").group_by("depth", maintain_order=True):
-        cells = {(row["b"], row["a"]): row for row in rows.iter_rows(named=True)}
-        cells |= {(row["a"], row["b"]): row for row in rows.iter_rows(named=True)}
-        grid = [(a, [cells.get((a, b)) for b in names]) for a in names]
-        queries = rows["queries"].max()
-        squares.append({"depth": depth, "names": names, "rows": grid, "queries": queries})
-    return squares
-
-
-def _found_by(found_by: pl.DataFrame) -> dict[str, Any]:
-    ordered = found_by.select("channels", "candidates").sort(
-        "candidates", "channels", descending=[True, False]
-    )
-    sets = [(channels.split("+"), count) for channels, count in ordered.rows()]
-    total = sum(count for _, count in sets)
-    names = sorted({name for members, _ in sets for name in members})
-    largest = max((count for _, count in sets), default=1) or 1
-    rows = [
-        {"in": channels, "n": n, "share": n / max(total, 1), "bar": n / largest}
-        for channels, n in sets
-    ]
-    single = sum(count for members, count in sets if len(members) == 1)
-    return {"names": names, "rows": rows, "total": total, "single": single / max(total, 1)}
 
 
 def _levels(levels: pl.DataFrame | None, examples: pl.DataFrame | None) -> dict[str, Any] | None:

@@ -25,8 +25,8 @@ class ReportData:
         config: Sections of the configuration.
         manifest: stage, seconds, rows, summary (a list of lines), one row a finished stage.
         simulated: Whether the data are simulated; a banner says so.
-        overlap: depth, a, b, overlap, jaccard, queries: pairs of channels, either way round.
-        found_by: channels (names joined by "+"), candidates.
+        overlap: segment, depth, a, b, overlap, jaccard, rbo, queries: pairs of channels.
+        found_by: segment, channels (names joined by "+"), pairs.
         reliability: kind ("raw" or "calibrated"), predicted, bin, confidence, accuracy, count.
         agreement: measure, value, ci_low, ci_high, pairs, queries.
         confusion: human, judged, pairs.
@@ -36,6 +36,7 @@ class ReportData:
         rerank: system, ndcg, gain, ci_low, ci_high, p_value, queries.
         against_raters: against, measure, human, judge, difference, ci_low, ci_high.
         strata: by, group, share, measure, value, ci_low, ci_high, pairs.
+        spending: what `domain.yields.estimate` gives of everything that was labelled.
         levels: level, rows, queries, precision (nullable), precision_pairs.
         level_examples: query, title, level, grade, reason, one row a level.
         curves: stage, step (counted in its stage), loss (nullable), ndcg (nullable).
@@ -60,6 +61,7 @@ class ReportData:
     rerank: pl.DataFrame | None = None
     against_raters: pl.DataFrame | None = None
     strata: pl.DataFrame | None = None
+    spending: pl.DataFrame | None = None
     levels: pl.DataFrame | None = None
     level_examples: pl.DataFrame | None = None
     curves: pl.DataFrame | None = None

@@ -30,6 +30,7 @@ def view(data: ReportData) -> dict[str, Any] | None:
         "rerank": _rows(data.rerank),
         "raters": _rows(data.against_raters),
         "strata": _strata(data.strata),
+        "spending": _spending(data.spending),
         "sentence": _judge_sentence(agreement, errors),
         "agreement": None if agreement is None else agreement.to_dicts(),
         "reliability": None if reliability is None else figures.reliability(reliability),
@@ -98,3 +99,16 @@ def _strata(strata: pl.DataFrame | None) -> list[dict[str, Any]]:
     if strata is None:
         return []
     return strata.filter(pl.col("measure") == "accuracy").to_dicts()
+
+
+def _spending(spending: pl.DataFrame | None) -> list[dict[str, Any]]:
+    """What was labelled of each stratum, and the examples that it made of 100 labels."""
+    if spending is None or not (total := spending["pairs"].sum()):
+        return []
+    positive = pl.sum_horizontal(pl.col("^.*_positive$").exclude("^shrunk_.*$"))
+    negative = pl.sum_horizontal(pl.col("^.*_negative$").exclude("^shrunk_.*$"))
+    return spending.with_columns(
+        share=pl.col("pairs") / total,
+        positives=pl.when(pl.col("pairs") > 0).then(positive / pl.col("pairs")),
+        negatives=pl.when(pl.col("pairs") > 0).then(negative / pl.col("pairs")),
+    ).to_dicts()

@@ -1,0 +1,1 @@
+"""Channels that ask a search engine over the network."""
