@@ -260,12 +260,6 @@ def test_token_similar_does_not_depend_on_shards(tfidf):
     assert not sample(tfidf, seed=1).equals(whole)
 
 
-def test_token_similar_does_not_depend_on_the_chunks(tfidf, monkeypatch):
-    whole = sample(tfidf)
-    monkeypatch.setattr("trivium.domain.tfidf._CELLS", 3 * ITEMS.height)
-    assert sample(tfidf).equals(whole)
-
-
 def test_words_that_no_item_has(tfidf):
     unknown = pl.DataFrame({"query_id": ["q"], "text": ["zzqx"]})
     pair = pl.DataFrame({"query_id": ["q"], "item_id": ["i000"]})

@@ -25,6 +25,7 @@ from trivium.api.arguments import (
     labels_table,
     with_model_texts,
 )
+from trivium.api.explaining import explain as explain
 from trivium.api.overlaps import compare_runs as compare_runs
 from trivium.api.overlaps import overlap as overlap
 from trivium.domain.judgments import consensus

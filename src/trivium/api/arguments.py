@@ -29,6 +29,7 @@ _DEPTHS = ("examples.hard_positive_depth", "examples.hard_negative_depth")
 _READS: Mapping[str, tuple[str, ...]] = {
     "split": ("split", *_SEGMENTS),
     "mine": ("mine", *_TEXTS, *_SEGMENTS, "data.synonyms", *_BAND, "examples.max_negatives"),
+    "explain": ("mine", "data.item_text", "data.synonyms"),
     "annotate": (
         *("annotate", *_TEXTS, *_JUDGE_TEXTS, *_SEGMENTS),
         *("mine.model", *_ROLES, *_BAND, *_DEPTHS, "examples.rules"),

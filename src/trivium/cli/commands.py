@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from trivium.cli.app import app
+from trivium.cli.explain import EXAMPLES as EXPLAIN_EXAMPLES
+from trivium.cli.explain import explain
 from trivium.cli.judge import cascade_app, judge_app
 from trivium.cli.overlap import EXAMPLES, overlap
 from trivium.cli.queries import EXAMPLES as QUERIES_EXAMPLES
@@ -13,6 +15,7 @@ app.add_typer(seed_app, name="seed")
 app.add_typer(judge_app, name="judge")
 app.add_typer(cascade_app, name="cascade")
 app.command(epilog=EXAMPLES)(overlap)
+app.command(epilog=EXPLAIN_EXAMPLES)(explain)
 app.command(epilog=QUERIES_EXAMPLES)(queries)
 
 __all__ = ["app"]

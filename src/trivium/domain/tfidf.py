@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from trivium.domain.band_search import pair_products, sample_band
+from trivium.domain.postings import Postings
 from trivium.domain.sampling import hash_strings
 
-_CELLS = 1 << 22
-_BINS = 8
 _PAIR = {"query_id": pl.String, "item_id": pl.String}
 
 
@@ -36,7 +36,9 @@ class CatalogTfidf:
             self._items = self._vectorizer.fit_transform(items["text"].to_list())
         except ValueError:  # not one word in the whole catalog
             self._items = None
-        self._by_word = None if self._items is None else self._items.T.tocsr()
+            return
+        self._texts = _flat(self._items)
+        self._by_word = Postings(*_flat(self._items.T.tocsr()), len(self._item_ids))
 
     def cosines(self, queries: pl.DataFrame, pairs: pl.DataFrame) -> pl.Series:
         """Cosine between query and item of given pairs.
@@ -50,11 +52,18 @@ class CatalogTfidf:
         """
         if self._items is None or not pairs.height:
             return pl.Series("tfidf", np.zeros(pairs.height, dtype=np.float32))
-        rows = self._numbered(queries, pairs)
-        vectors = self._vectorizer.transform(queries["text"].to_list())
-        words = vectors[rows["query"].to_numpy()].multiply(self._items[rows["item"].to_numpy()])
-        cosines = np.asarray(words.sum(axis=1), dtype=np.float32).ravel()
-        return pl.Series("tfidf", np.clip(cosines, 0.0, 1.0))
+        rows = (
+            self._numbered(queries, pairs).with_row_index("row").sort("query", maintain_order=True)
+        )
+        products = pair_products(
+            self._texts,
+            _flat(self._vectorizer.transform(queries["text"].to_list())),
+            (rows["query"].to_numpy(), rows["item"].to_numpy()),
+            self._items.shape[1],
+        )
+        cosines = np.empty(pairs.height, dtype=np.float32)
+        cosines[rows["row"].to_numpy()] = np.clip(products, 0.0, 1.0)
+        return pl.Series("tfidf", cosines)
 
     def token_similar(
         self,
@@ -86,41 +95,27 @@ class CatalogTfidf:
         empty = pl.DataFrame(schema=_PAIR | {"tfidf": pl.Float32})
         if self._items is None or n == 0 or not queries.height:
             return empty
-        excluded = self._numbered(queries, retrieved)
-        keys = hash_strings(queries["query_id"].to_list(), seed)
-        item_keys = self._item_keys(seed)
-        parts = [empty]
-        for begin, cosines in self._chunks(queries):
-            inside = excluded.filter(pl.col("query").is_between(begin, begin + len(cosines) - 1))
-            cosines[inside["query"].to_numpy() - begin, inside["item"].to_numpy()] = -1.0
-            query, item = np.nonzero((cosines >= low) & (cosines <= high) & (cosines > 0.0))
-            bins = ((cosines[query, item] - low) / max(high - low, 1e-9) * _BINS).astype(np.int64)
-            order = keys[begin + query] ^ item_keys[item]
-            chosen = _in_turn(query, np.minimum(bins, _BINS - 1), order, n)
-            query, item = query[chosen], item[chosen]
-            parts.append(
-                pl.DataFrame(
-                    {
-                        "query_id": queries["query_id"].gather(begin + query),
-                        "item_id": self._item_ids.gather(item),
-                        "tfidf": cosines[query, item],
-                    },
-                    schema=empty.schema,
-                )
-            )
-        return pl.concat(parts).sort("query_id", "item_id")
+        pairs = self._numbered(queries, retrieved).drop_nulls("query").sort("query")
+        starts = np.searchsorted(pairs["query"].to_numpy(), np.arange(queries.height + 1))
+        query, item, cosines = sample_band(
+            self._by_word,
+            _flat(self._vectorizer.transform(queries["text"].to_list())),
+            (starts, pairs["item"].to_numpy()),
+            (hash_strings(queries["query_id"].to_list(), seed), self._item_keys(seed)),
+            (low, high),
+            n,
+        )
+        found = {
+            "query_id": queries["query_id"].gather(query),
+            "item_id": self._item_ids.gather(item),
+            "tfidf": cosines,
+        }
+        return pl.DataFrame(found, schema=empty.schema).sort("query_id", "item_id")
 
     def _item_keys(self, seed: int) -> NDArray[np.uint64]:
         if seed not in self._keys:
             self._keys[seed] = hash_strings(self._item_ids.to_list(), seed)
         return self._keys[seed]
-
-    def _chunks(self, queries: pl.DataFrame) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        """Cosines of some queries with every item: the first query's row, (queries, items)."""
-        vectors: Any = self._vectorizer.transform(queries["text"].to_list())
-        step = max(1, _CELLS // len(self._item_ids))
-        for begin in range(0, queries.height, step):
-            yield begin, (vectors[begin : begin + step] @ self._by_word).toarray()
 
     def _numbered(self, queries: pl.DataFrame, pairs: pl.DataFrame) -> pl.DataFrame:
         """Rows of the queries and of the catalog for pairs of ids, in the order of the pairs."""
@@ -133,12 +128,6 @@ class CatalogTfidf:
         )
 
 
-def _in_turn(
-    query: NDArray[np.int64], bins: NDArray[np.int64], order: NDArray[np.uint64], n: int
-) -> NDArray[np.int64]:
-    """Rows of the first n items of each query, its bins giving their items in turn."""
-    table = pl.DataFrame({"query": query, "bin": bins, "order": order})
-    turn = pl.col("order").rank("ordinal").over("query", "bin")
-    place = pl.struct("turn", "order").rank("ordinal").over("query")
-    placed = table.with_columns(turn=turn).with_columns(place=place)
-    return np.flatnonzero((placed["place"] <= n).to_numpy())
+def _flat(vectors: Any) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
+    """Where each row of a sparse matrix begins, its columns and values."""
+    return vectors.indptr.astype(np.int64), vectors.indices.astype(np.int32), vectors.data

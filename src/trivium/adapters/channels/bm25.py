@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
+from trivium.adapters.channels import Explanation
+from trivium.adapters.channels.explaining import STEPS, matches
 from trivium.adapters.channels.words import WordTable, known_words, number_words, tokens
 from trivium.domain.postings import Postings, runs_table
 from trivium.foundation.channel_config import Bm25Config
@@ -42,6 +46,20 @@ class Bm25Channel:
         weights = np.ones(len(asked.ids), dtype=np.float32)
         hits = self._postings.search(asked.offsets, asked.ids, weights, k)
         return runs_table(self.name, queries["query_id"], hits, self._item_ids)
+
+    def explain(self, text: str, item_ids: Sequence[str]) -> Explanation:
+        """Say which words of a query were searched, and what each gave; see `Explains`."""
+        counts = Counter(tokens(text))
+        steps = [
+            (word, word, float(count), "word")
+            if word in self._vocabulary
+            else (word, None, None, "not in the catalog")
+            for word, count in counts.items()
+        ]
+        known = {word: count for word, count in counts.items() if word in self._vocabulary}
+        terms = {word: (self._vocabulary[word], float(count)) for word, count in known.items()}
+        found = matches(self._postings, terms, self._item_ids, item_ids)
+        return Explanation(pl.DataFrame(steps, schema=dict(STEPS), orient="row"), found)
 
 
 def _index(table: WordTable, vocabulary: dict[str, int], settings: Bm25Config) -> Postings:

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from trivium.adapters.channels.lexicon import build_lexicon
+from trivium.adapters.channels import Explanation
+from trivium.adapters.channels.explaining import STEPS, matches
+from trivium.adapters.channels.lexicon import build_lexicon, shown_as
 from trivium.adapters.channels.lookup import Lookup
 from trivium.adapters.channels.synonyms import Synonyms, read_synonyms
 from trivium.domain.postings import runs_table
@@ -20,8 +22,9 @@ class DictionaryChannel:
     """Looks queries up in the catalog's own lexicon, longest phrases first.
 
     A phrase that is found counts whole; its single words count half, so that items without the
-    phrase come after those with it. Synonyms and compounds of what was looked up count 0.6. There
-    is no term frequency and no length: an item scores by which fields match (`Lexicon`).
+    phrase come after those with it. Synonyms and other spellings of what was looked up count 0.6,
+    a corrected word the share of its letters that stay. There is no term frequency and no length:
+    an item scores by how many parts of the query match, and in which fields (`Lexicon`).
     """
 
     def __init__(
@@ -54,3 +57,17 @@ class DictionaryChannel:
             k,
         )
         return runs_table(self.name, queries["query_id"], hits, self._item_ids)
+
+    def explain(self, text: str, item_ids: Sequence[str]) -> Explanation:
+        """Say what became of each part of a query, and what each entry gave; see `Explains`."""
+        (steps,) = self._lookup.steps(pl.Series([text]))
+        shown = [
+            step._replace(became=None if step.became is None else shown_as(step.became))
+            for step in steps
+        ]
+        numbers = self._lexicon.entries
+        weights = self._lookup.entries(steps)
+        named = (step.became for step in steps if step.became is not None)
+        terms = {shown_as(name): (numbers[name], weights[numbers[name]]) for name in named}
+        found = matches(self._lexicon.postings, terms, self._item_ids, item_ids)
+        return Explanation(pl.DataFrame(shown, schema=dict(STEPS), orient="row"), found)

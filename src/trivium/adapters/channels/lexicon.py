@@ -21,6 +21,8 @@ FIELD_WORD_WEIGHT = 2.0
 TITLE_WORD_WEIGHT = 1.75
 RAREST = 3.0
 """Rarity counts no further than this, so that items that match more of a query come first."""
+PHRASES_AT_ONCE = 1 << 21
+"""Counted together; they bound the memory of the phrases, and change nothing."""
 MAX_VALUE_WORDS = 4
 MIN_PHRASE_ITEMS = 3
 MAX_SIZE_LETTERS = 60
@@ -100,6 +102,11 @@ def build_lexicon(items: pl.DataFrame, *, units: bool = True) -> Lexicon:
     return Lexicon(entries, _weighted(matches, entries, items.height))
 
 
+def shown_as(entry: str) -> str:
+    """What an entry is called where people read it."""
+    return entry.removeprefix(SIZE)
+
+
 def _title_phrases(words: WordTable, entries: dict[str, int]) -> list[_Matches]:
     names = list(entries)
     size = np.int64(len(names))
@@ -113,8 +120,18 @@ def _title_phrases(words: WordTable, entries: dict[str, int]) -> list[_Matches]:
         first, last = ids[: len(keys)], ids[length - 1 :]
         usable = (rows[: len(keys)] == rows[length - 1 :]) & ~stop[first] & ~stop[last]
         usable &= ~(bare[first] & bare[last])
-        found.append(_frequent(keys[usable], rows[: len(keys)][usable], length, names, entries))
+        items = rows[: len(keys)][usable]
+        found += [
+            _frequent(keys[usable][at], items[at], length, names, entries)
+            for at in _slices(keys[usable])
+        ]
     return found
+
+
+def _slices(keys: NDArray[np.int64]) -> Iterator[NDArray[np.bool_]]:
+    """Masks that keep equal keys together, each of about `PHRASES_AT_ONCE`."""
+    slices = 1 + len(keys) // PHRASES_AT_ONCE
+    return (keys % slices == number for number in range(slices))
 
 
 def _frequent(
@@ -199,15 +216,22 @@ def _spread(
 
 def _weighted(matches: list[_Matches], entries: dict[str, int], n_items: int) -> Postings:
     size = max(n_items, 1)
-    keys = np.concatenate([m.entries.astype(np.int64) * size + m.items for m in matches])
-    weights = np.concatenate([np.full(len(m.entries), m.weight, np.float32) for m in matches])
+    weights = sorted({m.weight for m in matches}, reverse=True)
+    # Entry, item and weight as one number, so that one sort in place brings the best weight first.
+    keys = np.concatenate(
+        [
+            (m.entries.astype(np.int64) * size + m.items) * len(weights) + weights.index(m.weight)
+            for m in matches
+        ]
+    )
+    keys.sort()
+    pairs = keys // len(weights)
+    best = np.diff(pairs, prepend=-1) > 0
     stop = np.array([name in STOP_WORDS for name in entries], dtype=bool)
-    usable = ~stop[keys // size] if len(keys) else np.zeros(0, dtype=bool)
-    table = pl.DataFrame({"key": keys[usable], "weight": weights[usable]})
-    best = table.group_by("key").agg(pl.col("weight").max()).sort("key")
-    entry, item = np.divmod(best["key"].to_numpy(), size)
+    best &= ~stop[pairs // size]
+    ranks, (entry, item) = (keys[best] % len(weights)), np.divmod(pairs[best], size)
     held = np.bincount(entry, minlength=len(entries))
     rarity = np.minimum(np.log1p(n_items / np.maximum(held, 1)), RAREST).astype(np.float32)
+    scores = np.array(weights, dtype=np.float32)[ranks] * rarity[entry]
     offsets = np.concatenate([[0], np.cumsum(held)]).astype(np.int64)
-    scores = best["weight"].to_numpy() * rarity[entry]
-    return Postings(offsets, item.astype(np.int32), scores.astype(np.float32), n_items)
+    return Postings(offsets, item.astype(np.int32), scores, n_items)

@@ -19,6 +19,7 @@ ALIAS_WEIGHT = 0.6
 SYNONYM_WEIGHT = 0.6
 BACK_OFF_WEIGHT = 0.5
 """Of what was asked; all three are ours, measured in docs/dictionary.md."""
+ABSENT = "not in the catalog"
 
 
 class Step(NamedTuple):
@@ -92,7 +93,8 @@ class Lookup:
         words = parts(piece)
         numbers = tokens(piece)[len(words) :] or [word for word in words if not word.isalpha()]
         weight, why = (BACK_OFF_WEIGHT, "back-off") if steps else (1.0, "word")
-        return steps + [s for word in numbers for s in self._entry(piece, word, weight, why)]
+        steps += [step for word in numbers for step in self._entry(piece, word, weight, why)]
+        return steps or [Step(piece, None, None, ABSENT)]
 
     def _words(self, piece: str) -> list[Step]:
         split = parts(piece)
@@ -137,7 +139,7 @@ class Lookup:
         for meant, share, why in self._meanings(phrase):
             steps += self._weigh(typed, meant, share * weight, corrected + why)
         if not steps:
-            why = "stop word" if phrase in STOP_WORDS else "not in the catalog"
+            why = "stop word" if phrase in STOP_WORDS else ABSENT
             steps.append(Step(typed, None, None, why))
         return steps
 
