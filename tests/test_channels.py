@@ -1,7 +1,6 @@
 """The three channels against plain references, on a small catalog with many ties."""
 
 import math
-import os
 from collections import Counter
 from itertools import product
 
@@ -9,20 +8,29 @@ import numpy as np
 import polars as pl
 import pytest
 
+from channel_shop import (
+    BRANDS,
+    COLOURS,
+    KINDS,
+    MODEL,
+    QUERIES,
+    as_lists,
+    build,
+    catalog,
+    plain_top,
+    titled,
+)
 from trivium.adapters.channels import load_channel
 from trivium.adapters.channels.bm25 import Bm25Channel
 from trivium.adapters.channels.dense import DenseChannel, cached_vectors
 from trivium.adapters.channels.dictionary import DictionaryChannel
-from trivium.adapters.channels.synonyms import read_synonyms
 from trivium.adapters.channels.words import parts, tokens
 from trivium.adapters.towers import Tower, search
 from trivium.domain.postings import Postings
 from trivium.foundation.channel_config import Bm25Config
-from trivium.foundation.config import DataConfig, MineConfig
-from trivium.foundation.errors import ConfigError, InputError
+from trivium.foundation.errors import ConfigError
 from trivium.foundation.tables import RUNS, validate
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
 K1, B = Bm25Config().k1, Bm25Config().b
 
 

@@ -66,7 +66,7 @@ class Lookup:
         phrases = {*synonyms.equivalents, *synonyms.replacements}
         self._meant = phrases | {word for phrase in phrases for word in phrase.split(" ")}
         spaces = (known.count(" ") for known in chain(self._entries, phrases))
-        self._longest = 1 + max(spaces, default=0)
+        self._longest = max(2, 1 + max(spaces, default=0))
 
     def steps(self, texts: pl.Series) -> Iterator[list[Step]]:
         """What is made of each query, in its order."""
