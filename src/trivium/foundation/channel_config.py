@@ -46,9 +46,6 @@ class DenseConfig(ChannelSection):
 
     kind: Literal["dense"] = Field("dense", description="of channel")
     model: str | None = Field(None, description="named as mine.model is, which null means")
-    index: Literal["flat", "hnsw", "ivfpq"] = Field(
-        "flat", description="exact search, a graph, or compressed lists"
-    )
 
 
 class RunFilesConfig(ChannelSection):
