@@ -201,9 +201,6 @@ def token_similar(items: pl.DataFrame, queries: pl.DataFrame, runs: int) -> dict
     nothing = pl.DataFrame(schema={"query_id": pl.String, "item_id": pl.String})
     n = queries.height
 
-    def ours() -> pl.DataFrame:
-        return catalog.token_similar(queries, nothing, n=1 << 20, low=BAND[0], high=BAND[1], seed=0)
-
     def sampled() -> pl.DataFrame:
         return catalog.token_similar(queries, nothing, n=200, low=BAND[0], high=BAND[1], seed=0)
 

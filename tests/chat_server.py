@@ -18,11 +18,13 @@ import math
 import threading
 import time
 from collections import Counter
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Self
+from http.server import BaseHTTPRequestHandler
+from typing import Any
+
+from local_server import LocalServer
 
 
-class ChatServer:
+class ChatServer(LocalServer):
     """The server.
 
     Attributes:
@@ -36,7 +38,10 @@ class ChatServer:
         first: Script of a pair whose query is no script.
     """
 
+    base = "/v1"
+
     def __init__(self, first: str = "says:3") -> None:
+        super().__init__()
         self.requests: list[dict[str, Any]] = []
         self.arrivals: list[float] = []
         self.replies: list[float] = []
@@ -45,31 +50,8 @@ class ChatServer:
         self.delay_s = 0.0
         self.usage = True
         self.first = first
-        self.came, self.ending, self._lock = threading.Event(), threading.Event(), threading.Lock()
+        self.came = threading.Event()
         self._seen: Counter[str] = Counter()
-
-    def __enter__(self) -> Self:
-        chat = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                chat.handle(self)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._http.handle_error = lambda *_: None  # type: ignore[method-assign]
-        self._http.daemon_threads = True
-        self._http.block_on_close = False
-        threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
-        self.url = f"http://127.0.0.1:{self._http.server_port}/v1"
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.ending.set()
-        self._http.shutdown()
-        self._http.server_close()
 
     def asked(self, query: str) -> int:
         """How often a pair with that query was asked about."""

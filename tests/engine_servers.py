@@ -6,17 +6,18 @@ import contextlib
 import json
 import socket
 import struct
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Self
+from http.server import BaseHTTPRequestHandler
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import polars as pl
 import psycopg
+
+from local_server import LocalServer
 
 SECRET = "s3ntinel/+secret"
 
@@ -92,7 +93,7 @@ def hits_of(request: Request) -> Any:
     return {"hits": [{"id": item_id, "score": score} for item_id, score in found]}
 
 
-class SearchServer:
+class SearchServer(LocalServer):
     """A server that answers in JSON, but first does what its script says, a step a request.
 
     Steps: "" answers; "429:2", "503" that status, with a Retry-After; "hang" no answer; "reset"
@@ -106,39 +107,14 @@ class SearchServer:
         delay_s: Seconds that each takes.
     """
 
+    protocol = "HTTP/1.1"
+
     def __init__(self, answer: Callable[[Request], Any] = hits_of, *steps: Any) -> None:
+        super().__init__()
         self.answer, self.steps = answer, list(steps)
         self.requests: list[Request] = []
         self.most = self._now = 0
         self.delay_s = 0.0
-        self.ending, self._lock = threading.Event(), threading.Lock()
-
-    def __enter__(self) -> Self:
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                server.handle(self)
-
-            do_GET = do_POST
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._http.handle_error = lambda *_: None  # type: ignore[method-assign]
-        self._http.daemon_threads = True
-        self._http.block_on_close = False
-        threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True).start()
-        self.url = f"http://127.0.0.1:{self._http.server_port}"
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.ending.set()
-        self._http.shutdown()
-        self._http.server_close()
 
     def handle(self, handler: BaseHTTPRequestHandler) -> None:
         length = int(handler.headers.get("Content-Length", 0))

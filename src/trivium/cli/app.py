@@ -58,6 +58,23 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the trace of an error
 DEFAULT_CONFIG = Path("trivium.toml")
 
 
+def refuse_existing(path: Path, option: str, *, overwrite: bool) -> None:
+    """Refuse to write over a file unasked.
+
+    Raises:
+        WorkspaceError: If the file exists and is not to be replaced.
+    """
+    from trivium.foundation.errors import WorkspaceError
+
+    if path.exists() and not overwrite:
+        raise WorkspaceError.of(
+            str(path),
+            got="a file that exists",
+            expected="a new file",
+            fix=f"name another with {option}, or pass --overwrite",
+        )
+
+
 def _version(value: bool) -> None:
     if value:
         from trivium import __version__
@@ -133,7 +150,7 @@ def init(
     """
     from trivium.cli.templates import user_config
     from trivium.foundation.console import say
-    from trivium.foundation.errors import Fault, InputError, WorkspaceError
+    from trivium.foundation.errors import Fault, InputError
 
     graded = judgments or []
     absent = [path for path in (*items, *queries, *graded) if not path.is_file()]
@@ -144,13 +161,7 @@ def init(
                 for path in absent
             )
         )
-    if output.exists() and not overwrite:
-        raise WorkspaceError.of(
-            str(output),
-            got="a file that exists",
-            expected="a new file",
-            fix="name another with --output, or pass --overwrite",
-        )
+    refuse_existing(output, "--output", overwrite=overwrite)
     text = user_config(items, queries, graded, output.parent)
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(text, encoding="utf-8")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from trivium.cli.app import Debug, Quiet
-from trivium.foundation.errors import InputError, WorkspaceError
+from trivium.cli.app import Debug, Quiet, refuse_existing
+from trivium.foundation.errors import InputError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -69,13 +69,8 @@ def _one(run: Path, *, by_segment: bool, as_json: bool, svg: Path | None, overwr
     from trivium.adapters.upset import SETS
     from trivium.pipeline.overlaps import overlap_of
 
-    if svg is not None and svg.exists() and not overwrite:
-        raise WorkspaceError.of(
-            str(svg),
-            got="a file that exists",
-            expected="a new file",
-            fix="name another with --svg, or pass --overwrite",
-        )
+    if svg is not None:
+        refuse_existing(svg, "--svg", overwrite=overwrite)
     shared, sets = overlap_of(run)
     if svg is not None:
         _draw(sets, svg)

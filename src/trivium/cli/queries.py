@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from trivium.cli.app import refuse_existing
+
 if TYPE_CHECKING:
     import polars as pl
     from rich.table import Table
@@ -162,13 +164,7 @@ def _check_place(output: Path, *, overwrite: bool) -> None:
             expected=".parquet",
             fix="name a Parquet file with --output",
         )
-    if output.exists() and not overwrite:
-        raise WorkspaceError.of(
-            str(output),
-            got="a file that exists",
-            expected="a new file",
-            fix="name another with --output, or pass --overwrite",
-        )
+    refuse_existing(output, "--output", overwrite=overwrite)
 
 
 def _table(sizes: pl.DataFrame) -> Table:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import polars as pl
@@ -13,6 +13,7 @@ from trivium.domain.band_search import pair_products, sample_band
 from trivium.domain.postings import Postings
 from trivium.domain.sampling import hash_strings
 
+_Flat: TypeAlias = tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]
 _PAIR = {"query_id": pl.String, "item_id": pl.String}
 
 
@@ -30,15 +31,16 @@ class CatalogTfidf:
         items = items.select("item_id", pl.col("text").fill_null("")).sort("item_id")
         self._item_ids = items["item_id"]
         self._position = items.select("item_id", item=pl.int_range(pl.len(), dtype=pl.Int64))
+        self._texts: _Flat | None
         self._keys: dict[int, NDArray[np.uint64]] = {}
         self._vectorizer = TfidfVectorizer(analyzer=analyzer, dtype=np.float32)
         try:
-            self._items = self._vectorizer.fit_transform(items["text"].to_list())
+            vectors = self._vectorizer.fit_transform(items["text"].to_list())
         except ValueError:  # not one word in the whole catalog
-            self._items = None
+            self._texts = None
             return
-        self._texts = _flat(self._items)
-        self._by_word = Postings(*_flat(self._items.T.tocsr()), len(self._item_ids))
+        self._texts = _flat(vectors)
+        self._by_word = Postings(*_flat(vectors.T.tocsr()), len(self._item_ids))
 
     def cosines(self, queries: pl.DataFrame, pairs: pl.DataFrame) -> pl.Series:
         """Cosine between query and item of given pairs.
@@ -50,7 +52,7 @@ class CatalogTfidf:
         Returns:
             Float32 in [0, 1], in the order of the pairs.
         """
-        if self._items is None or not pairs.height:
+        if self._texts is None or not pairs.height:
             return pl.Series("tfidf", np.zeros(pairs.height, dtype=np.float32))
         rows = (
             self._numbered(queries, pairs).with_row_index("row").sort("query", maintain_order=True)
@@ -59,7 +61,7 @@ class CatalogTfidf:
             self._texts,
             _flat(self._vectorizer.transform(queries["text"].to_list())),
             (rows["query"].to_numpy(), rows["item"].to_numpy()),
-            self._items.shape[1],
+            len(self._vectorizer.vocabulary_),
         )
         cosines = np.empty(pairs.height, dtype=np.float32)
         cosines[rows["row"].to_numpy()] = np.clip(products, 0.0, 1.0)
@@ -93,7 +95,7 @@ class CatalogTfidf:
             Columns query_id, item_id, tfidf, sorted by query_id and item_id.
         """
         empty = pl.DataFrame(schema=_PAIR | {"tfidf": pl.Float32})
-        if self._items is None or n == 0 or not queries.height:
+        if self._texts is None or n == 0 or not queries.height:
             return empty
         pairs = self._numbered(queries, retrieved).drop_nulls("query").sort("query")
         starts = np.searchsorted(pairs["query"].to_numpy(), np.arange(queries.height + 1))
@@ -128,6 +130,6 @@ class CatalogTfidf:
         )
 
 
-def _flat(vectors: Any) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
+def _flat(vectors: Any) -> _Flat:
     """Where each row of a sparse matrix begins, its columns and values."""
     return vectors.indptr.astype(np.int64), vectors.indices.astype(np.int32), vectors.data

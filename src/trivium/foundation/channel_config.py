@@ -16,7 +16,7 @@ from trivium.foundation.engine_config import (
     PostgresConfig,
     QdrantConfig,
 )
-from trivium.foundation.sections import Paths, Share
+from trivium.foundation.sections import Paths, Share, tag_by_kind
 
 
 class DictionaryConfig(ChannelSection):
@@ -108,11 +108,6 @@ def _as_section(raw: Any) -> Any:
     return {"kind": raw} if isinstance(raw, str) else raw
 
 
-def _tag(raw: Any) -> str:
-    kind = raw.get("kind") if isinstance(raw, dict) else getattr(raw, "kind", None)
-    return str(kind) if kind in BUILT_IN_CHANNELS else "plugin"
-
-
 ChannelConfig: TypeAlias = Annotated[
     Annotated[DictionaryConfig, Tag("dictionary")]
     | Annotated[Bm25Config, Tag("bm25")]
@@ -125,6 +120,6 @@ ChannelConfig: TypeAlias = Annotated[
     | Annotated[QdrantConfig, Tag("qdrant")]
     | Annotated[HttpConfig, Tag("http")]
     | Annotated[PluginChannelConfig, Tag("plugin")],
-    Discriminator(_tag),
+    Discriminator(tag_by_kind(BUILT_IN_CHANNELS)),
     BeforeValidator(_as_section),
 ]

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
-from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import ConfigDict, Discriminator, Field, Tag
 
-from trivium.foundation.sections import NonNegative, Positive, Section, Share
+from trivium.foundation.sections import NamedSection, NonNegative, Positive, Share, tag_by_kind
 
-_TAKEN = ("vote", "cascade")  # what tables call the labels that no single judge gave
 PRICE_FIELDS = ("usd_per_million_tokens", "usd_per_million_written", "usd_per_hour")
 UNDECIDING = {
     *PRICE_FIELDS,
@@ -20,31 +18,16 @@ UNDECIDING = {
 """Settings of a judge that decide what it costs and how it is asked, not what it answers."""
 
 
-class JudgeSection(Section):
+class JudgeSection(NamedSection):
     """What every judge has."""
+
+    taken: ClassVar = ("vote", "cascade")  # the labels that no single judge gave
 
     kind: str = Field(description="an entry point of the group trivium.judges")
     name: str = Field("", description="of its column p_<name>; its kind when empty")
     usd_per_million_tokens: NonNegative = Field(0.0, description="price of what it reads")
     usd_per_million_written: NonNegative = Field(0.0, description="price of what it writes")
     usd_per_hour: NonNegative = Field(0.0, description="price of the machine that it runs on")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _named(cls, raw: Any) -> Any:
-        if not isinstance(raw, dict) or raw.get("name"):
-            return raw
-        default = cls.model_fields["kind"].default
-        return raw | {"name": raw.get("kind", default if isinstance(default, str) else "")}
-
-    @model_validator(mode="after")
-    def _usable(self) -> JudgeSection:
-        if not re.fullmatch(r"[a-z0-9]\w*", self.name) or self.name in _TAKEN:
-            taken = " or ".join(map(repr, _TAKEN))
-            raise ValueError(
-                f"a name of small letters, digits and '_', not {taken}, not {self.name!r}"
-            )
-        return self
 
 
 class FeaturesConfig(JudgeSection):
@@ -158,11 +141,6 @@ def judge_section(kind: str) -> type[JudgeSection]:
     return BUILT_IN.get(kind, PluginConfig)
 
 
-def _tag(raw: Any) -> str:
-    kind = raw.get("kind") if isinstance(raw, dict) else getattr(raw, "kind", None)
-    return str(kind) if kind in BUILT_IN else "plugin"
-
-
 JudgeConfig: TypeAlias = Annotated[
     Annotated[FeaturesConfig, Tag("features")]
     | Annotated[CrossEncoderConfig, Tag("cross_encoder")]
@@ -170,7 +148,7 @@ JudgeConfig: TypeAlias = Annotated[
     | Annotated[ChatConfig, Tag("chat")]
     | Annotated[StackedConfig, Tag("stacked")]
     | Annotated[PluginConfig, Tag("plugin")],
-    Discriminator(_tag),
+    Discriminator(tag_by_kind(BUILT_IN)),
 ]
 
 

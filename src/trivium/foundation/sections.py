@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Container
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 
 def _as_list(value: Any) -> Any:
@@ -24,6 +26,43 @@ class Section(BaseModel):
     """A section of the configuration: unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class NamedSection(Section):
+    """An entry of a list of sections of several kinds, called by its kind if by nothing else."""
+
+    taken: ClassVar[tuple[str, ...]] = ()
+    """Names that tables use for something else."""
+
+    kind: str
+    name: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, raw: Any) -> Any:
+        if not isinstance(raw, dict) or raw.get("name"):
+            return raw
+        default = cls.model_fields["kind"].default
+        return raw | {"name": raw.get("kind", default if isinstance(default, str) else "")}
+
+    @model_validator(mode="after")
+    def _usable(self) -> Self:
+        if not re.fullmatch(r"[a-z0-9]\w*", self.name) or self.name in self.taken:
+            taken = " or ".join(map(repr, self.taken))
+            raise ValueError(
+                f"a name of small letters, digits and '_', not {taken}, not {self.name!r}"
+            )
+        return self
+
+
+def tag_by_kind(built_in: Container[str]) -> Callable[[Any], str]:
+    """What tells the sections of a list apart: their kind, or `plugin` if it is not built in."""
+
+    def tag(raw: Any) -> str:
+        kind = raw.get("kind") if isinstance(raw, dict) else getattr(raw, "kind", None)
+        return str(kind) if kind in built_in else "plugin"
+
+    return tag
 
 
 class ColumnsConfig(Section):

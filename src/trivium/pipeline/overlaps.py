@@ -22,7 +22,6 @@ from trivium.foundation.errors import InputError, WorkspaceError
 from trivium.foundation.tables import channels_of
 from trivium.foundation.workspace import StageFolder, Workspace
 from trivium.pipeline.shards import shard_of
-from trivium.pipeline.work import with_segment
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ class MinedRun:
     @property
     def queries(self) -> pl.DataFrame:
         """The queries mined, in the order of the shards, with their segment."""
-        return with_segment(self.workspace, self.mined.read("queries"))
+        return _with_segment(self.workspace, self.mined.read("queries"))
 
     @property
     def item_ids(self) -> pl.Series:
@@ -273,3 +272,11 @@ def _in_words(row: Mapping[str, Any]) -> str:
         f"{row['a']} and {row['b']}: {row['before']:.1%} -> {row['after']:.1%} of their top "
         f"{row['depth']} in common, {100 * row['difference']:+.1f} points{interval}: {change}"
     )
+
+
+def _with_segment(workspace: Workspace, queries: pl.DataFrame) -> pl.DataFrame:
+    """The queries with the segment that they have there or in the inputs, null if in neither."""
+    if "segment" in queries.columns:
+        return queries
+    known = workspace.stage("inputs").read("queries").select("query_id", "segment")
+    return queries.join(known, on="query_id", how="left", maintain_order="left")

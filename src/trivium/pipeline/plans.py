@@ -52,6 +52,12 @@ _LEARNING = (
 """What annotation reads too if it learns what its labels are good for: `annotate.pilot`."""
 _UNDECIDING = {"store", "max_budget"}
 """Settings of annotation that decide where answers are kept and when to stop, not what they are."""
+_ENTRIES: Mapping[str, set[str]] = {
+    "annotate.judges": UNDECIDING,
+    "mine.channels": CHANNEL_UNDECIDING,
+    "data.further": set(),
+}
+"""Lists of sections, and what of an entry does not decide a result."""
 
 READS: Mapping[str, StageReads] = {
     "inputs": StageReads(
@@ -149,19 +155,12 @@ class Planner:
         settings: dict[str, Any] = {}
         for name in names:
             value = self.setting(name)
-            if name == "annotate.judges":  # what they cost does not decide what they learn
-                settings[name] = [
-                    judge.model_dump(mode="json", exclude=UNDECIDING) for judge in value
-                ]
-            elif name == "mine.channels":
-                settings[name] = [
-                    channel.model_dump(mode="json", exclude=CHANNEL_UNDECIDING) for channel in value
-                ]
+            if name in _ENTRIES:
+                undeciding = _ENTRIES[name]
+                settings[name] = [e.model_dump(mode="json", exclude=undeciding) for e in value]
             elif isinstance(value, BaseModel):
                 plain = value.model_dump(mode="json", exclude=_UNDECIDING)
                 settings |= {f"{name}.{key}": plain[key] for key in plain}
-            elif name == "data.further":
-                settings[name] = [catalog.model_dump(mode="json") for catalog in value]
             else:
                 settings[name] = value
         return settings

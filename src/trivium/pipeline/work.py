@@ -45,14 +45,6 @@ def _miner(workspace: Workspace, config: Config) -> Miner:
     return _latest[1]
 
 
-def with_segment(workspace: Workspace, queries: pl.DataFrame) -> pl.DataFrame:
-    """The queries with the segment that they have there or in the inputs, null if in neither."""
-    if "segment" in queries.columns:
-        return queries
-    known = workspace.stage("inputs").read("queries").select("query_id", "segment")
-    return queries.join(known, on="query_id", how="left", maintain_order="left")
-
-
 @dataclass(frozen=True)
 class MineShards:
     """Mines shards of the queries to mine."""
@@ -65,17 +57,16 @@ class MineShards:
         queries = self.workspace.stage("mine").read("queries")
         miner = _miner(self.workspace, self.config)
         channels, depths = self.config.mine.names, depths_down_to(self.config.mine.depth)
-        segments = with_segment(self.workspace, queries)
 
         def work(number: int) -> Done:
             asked = shard_of(queries, number, self.config.run.shard)
             candidates = miner.mine(asked)
             counts = {
                 "nothing": _nothing(candidates, channels, asked.height),
-                "overlap": overlap_sums(candidates, channels, depths, segments).to_dict(
+                "overlap": overlap_sums(candidates, channels, depths, queries).to_dict(
                     as_series=False
                 ),
-                "found_by": found_by(candidates, channels, segments).to_dict(as_series=False),
+                "found_by": found_by(candidates, channels, queries).to_dict(as_series=False),
             }
             return candidates, counts
 

@@ -52,7 +52,6 @@ class Miner:
         band: tuple[float, float] = BAND,
         seed: int = 0,
     ) -> None:
-        self._items = items
         self._names = config.names
         self._depth = config.depth
         self._channels = [

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
+from trivium.adapters.locks import alone
 from trivium.adapters.models import model_fingerprint
 from trivium.adapters.towers import FlatIndex, Tower, Vectors
 from trivium.domain.postings import Hits, runs_table
 from trivium.foundation.channel_config import DenseConfig
 from trivium.foundation.config import DataConfig, MineConfig
+from trivium.foundation.workspace import write_atomically
 
 
 class DenseChannel:
@@ -64,20 +63,11 @@ def cached_vectors(tower: Tower, model: str, texts: Sequence[str], cache: Path |
         return tower.encode(texts)
     path = cache / f"vectors-{_fingerprint(tower, model, texts)}.npy"
     # Several workers need the same vectors at once: the first encodes, the others wait for it.
-    with _alone(path.with_suffix(".lock")):
+    with alone(path.with_suffix(".lock")):
         if not path.is_file():
-            _write_atomically(path, tower.encode(texts))
+            vectors = tower.encode(texts)
+            write_atomically(path, lambda place: _save(place, vectors))
     return np.load(path, mmap_mode="r")  # type: ignore[no-any-return]
-
-
-@contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    import fcntl
-
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
 
 
 def _fingerprint(tower: Tower, model: str, texts: Sequence[str]) -> str:
@@ -89,13 +79,6 @@ def _fingerprint(tower: Tower, model: str, texts: Sequence[str]) -> str:
     return digest.hexdigest()[:32]
 
 
-def _write_atomically(path: Path, vectors: Vectors) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".partial")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.save(file, vectors)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+def _save(path: Path, vectors: Vectors) -> None:
+    with path.open("wb") as file:  # a path would be given the ending .npy
+        np.save(file, vectors)
