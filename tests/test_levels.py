@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from trivium.domain import levels
 from trivium.domain.sampling import draw_positions, hash_strings
-from trivium.foundation.config import MineConfig
 from trivium.foundation.examples_config import ExamplesConfig
+from trivium.foundation.mine_config import MineConfig
 from trivium.foundation.tables import (
     EXAMPLES,
     LEVELS,

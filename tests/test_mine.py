@@ -9,8 +9,9 @@ import pytest
 from trivium.adapters.channels.words import tokens
 from trivium.domain.disagreement import overlap
 from trivium.domain.tfidf import CatalogTfidf
-from trivium.foundation.config import DataConfig, MineConfig, parse_config
+from trivium.foundation.config import DataConfig, parse_config
 from trivium.foundation.errors import ConfigError, InputError
+from trivium.foundation.mine_config import MineConfig
 from trivium.foundation.tables import candidates_schema, channels_of, validate
 from trivium.foundation.workspace import Plan, Workspace, write_table
 from trivium.pipeline.work import PoolShards

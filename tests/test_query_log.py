@@ -26,8 +26,9 @@ from trivium.domain.query_log import (
 )
 from trivium.domain.sampling import hash_strings
 from trivium.domain.splits import with_parts
-from trivium.foundation.config import MineConfig, SplitConfig, parse_config
+from trivium.foundation.config import SplitConfig, parse_config
 from trivium.foundation.errors import ConfigError, InputError
+from trivium.foundation.mine_config import MineConfig
 from trivium.foundation.text import question, word_set
 from trivium.pipeline.queries_to_mine import queries_to_mine
 

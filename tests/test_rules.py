@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from trivium.api.arguments import configure
 from trivium.domain import levels
 from trivium.domain.rules import rule_conditions
-from trivium.foundation.config import MineConfig, parse_config
+from trivium.foundation.config import parse_config
 from trivium.foundation.errors import ConfigError
 from trivium.foundation.examples_config import ExamplesConfig, RulesConfig
+from trivium.foundation.mine_config import MineConfig
 from trivium.foundation.rules import LONGEST, WORDS, check_rules
 from trivium.foundation.tables import candidates_schema
 from trivium.pipeline.plans import READS, Planner

@@ -17,8 +17,9 @@ import trivium
 from trivium.adapters.channels import build_channel, run_blocks, run_store
 from trivium.adapters.channels.run_files import RunFilesChannel, check_run_files
 from trivium.foundation.channel_config import RunFilesConfig
-from trivium.foundation.config import DataConfig, MineConfig, parse_config
+from trivium.foundation.config import DataConfig, parse_config
 from trivium.foundation.errors import ConfigError, InputError
+from trivium.foundation.mine_config import MineConfig
 from trivium.foundation.tables import RUNS, validate
 from trivium.pipeline.plans import Planner
 from trivium.stages.mine import mine

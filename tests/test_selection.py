@@ -14,9 +14,10 @@ from trivium.domain.sampling import hash_strings
 from trivium.domain.yields import BOUGHT, KEY, SIGNS, TALLY, estimate, placed
 from trivium.foundation.annotate_config import AnnotateConfig
 from trivium.foundation.budgets import parse_budget
-from trivium.foundation.config import Config, MineConfig, parse_config
+from trivium.foundation.config import Config, parse_config
 from trivium.foundation.errors import ConfigError
 from trivium.foundation.examples_config import ExamplesConfig
+from trivium.foundation.mine_config import MineConfig
 from trivium.stages.annotate.selection import Selection, caps, pilot_queries, select
 
 STRATA = ("easy_positive", "hard_positive", "hard_negative", "token_similar")

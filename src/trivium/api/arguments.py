@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import polars as pl
 
 from trivium.foundation import tables
-from trivium.foundation.config import Config, MineConfig, parse_config
+from trivium.foundation.config import Config, parse_config
 from trivium.foundation.errors import ConfigError, Fault, InputError
+from trivium.foundation.mine_config import MineConfig
 from trivium.stages.inputs.checks import check_ids, with_texts
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ import polars as pl
 
 from trivium.domain.rules import rule_conditions
 from trivium.domain.sampling import draw_positions, hash_strings
-from trivium.foundation.config import MineConfig
 from trivium.foundation.examples_config import ExamplesConfig
+from trivium.foundation.mine_config import MineConfig
 from trivium.foundation.tables import (
     EXAMPLES,
     IRRELEVANT,
@@ -35,6 +35,7 @@ STRATA = ("easy_positive", "hard_positive", "hard_negative", "token_similar")
 
 _WHY_NOT = ("grade 2", "no level's rule holds", "below the confidence floor")
 _COLUMNS = list(EXAMPLES.columns)
+_UNJUDGED = ("p_relevant", "p_irrelevant", "expected_grade", "confidence")
 _BY_QUERY = ["query_id", "level", "item_id"]
 
 
@@ -115,6 +116,8 @@ def seed_levels(judgments: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
         level.alias("level"),
         (pl.col("grade") >= RELEVANT).cast(pl.Float32).alias("p_relevant"),
         (pl.col("grade") <= IRRELEVANT).cast(pl.Float32).alias("p_irrelevant"),
+        pl.col("grade").cast(pl.Float32).alias("expected_grade"),
+        pl.lit(1.0, pl.Float32).alias("confidence"),
         pl.lit("human").alias("source"),
         pl.format("human grade {}", pl.col("grade")).alias("reason"),
     )
@@ -154,8 +157,7 @@ def random_negatives(
         kept.with_columns(
             pl.lit("random_negative").alias("level"),
             pl.lit(None, dtype=pl.Int8).alias("grade"),
-            pl.lit(None, dtype=pl.Float32).alias("p_relevant"),
-            pl.lit(None, dtype=pl.Float32).alias("p_irrelevant"),
+            *(pl.lit(None, dtype=pl.Float32).alias(name) for name in _UNJUDGED),
             pl.lit("sampled").alias("source"),
             pl.lit("drawn from the catalog; not a candidate, not judged").alias("reason"),
         )

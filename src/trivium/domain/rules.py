@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
-from trivium.foundation.config import MineConfig
 from trivium.foundation.examples_config import ExamplesConfig
+from trivium.foundation.mine_config import MineConfig
 from trivium.foundation.rules import parse_rule, rule_names
 
 

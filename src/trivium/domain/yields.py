@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from trivium.domain.levels import STRATA, strata
 from trivium.foundation.annotate_config import AnnotateConfig
 from trivium.foundation.budgets import NO_CHANNEL
-from trivium.foundation.config import MineConfig
 from trivium.foundation.examples_config import ExamplesConfig
+from trivium.foundation.mine_config import MineConfig
 from trivium.foundation.tables import POSITIVE_LEVELS, channels_of
 
 BOUGHT = ("easy_positive", "hard_positive", "hard_negative", "token_similar_negative")

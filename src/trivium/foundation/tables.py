@@ -92,11 +92,13 @@ EXAMPLES = Schema(
         "grade": pl.Int8,
         "p_relevant": pl.Float32,
         "p_irrelevant": pl.Float32,
+        "expected_grade": pl.Float32,
+        "confidence": pl.Float32,
         "source": pl.String,
         "reason": pl.String,
     },
     key=("query_id", "item_id"),
-    nullable=frozenset({"grade", "p_relevant", "p_irrelevant"}),
+    nullable=frozenset({"grade", "p_relevant", "p_irrelevant", "expected_grade", "confidence"}),
 )
 METRICS = Schema(
     "metrics",

@@ -113,7 +113,9 @@ def _inputs(config: Config, stages: Sequence[str]) -> tuple[Inputs, list[str]]:
 
 def _check_parts(config: Config, made: Inputs, stages: Sequence[str]) -> None:
     steps = [
-        partial(_check_part, made, stage, part) for stage, part in _PARTS.items() if stage in stages
+        partial(_check_part, made, stage, part)
+        for stage, part in _PARTS.items()
+        if stage in stages and not (part == "train" and config.mine.seed)
     ]
     if "mine" in stages:
         steps.append(partial(_run_files, config, made))
@@ -125,7 +127,7 @@ def _run_files(config: Config, made: Inputs) -> None:
     from trivium.adapters.channels.run_files import check_run_files
     from trivium.foundation.channel_config import RunFilesConfig
 
-    queries = made.queries.filter(made.queries["part"] == "train")
+    queries = made.queries.filter(made.queries["part"].is_in(config.mine.parts))
     channels = [c for c in config.mine.channels if isinstance(c, RunFilesConfig)]
     _collect([partial(check_run_files, c, made.items, queries) for c in channels])
 

@@ -14,9 +14,10 @@ from pydantic import BaseModel
 from trivium.adapters.channels.run_blocks import matching_files
 from trivium.adapters.models import model_fingerprint
 from trivium.foundation.channel_config import BUILT_IN_CHANNELS, CHANNEL_UNDECIDING
-from trivium.foundation.config import Config, MineConfig
+from trivium.foundation.config import Config
 from trivium.foundation.errors import DependencyError
 from trivium.foundation.judge_config import BUILT_IN, UNDECIDING
+from trivium.foundation.mine_config import MineConfig
 from trivium.foundation.workspace import Plan, fingerprint
 
 STAGES = ("inputs", "mine", "judges", "annotate", "examples", "train", "evaluate", "report")

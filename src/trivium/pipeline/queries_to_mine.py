@@ -11,8 +11,8 @@ import polars as pl
 from trivium.adapters.channels.coverage import CatalogWords
 from trivium.adapters.channels.synonyms import read_synonyms
 from trivium.domain.query_log import fold_questions, sample_queries, short_of
-from trivium.foundation.config import MineConfig
 from trivium.foundation.errors import InputError
+from trivium.foundation.mine_config import MineConfig
 
 _EXAMPLES = 3
 

@@ -14,7 +14,7 @@ from trivium.pipeline.job import Job, Outcome
 from trivium.pipeline.judging import annotate, judges
 from trivium.pipeline.queries_to_mine import QueriesToMine, queries_to_mine
 from trivium.pipeline.shards import run_shards, total
-from trivium.pipeline.work import ExampleShards, MineShards
+from trivium.pipeline.work import ExampleShards, MineShards, seed_alone
 
 
 def inputs(job: Job, folder: StageFolder) -> Outcome:
@@ -58,7 +58,7 @@ def mine(job: Job, folder: StageFolder) -> Outcome:
 def examples(job: Job, folder: StageFolder) -> Outcome:
     """Make examples of the five levels and of the seed's human grades."""
     mined = job.table("mine", "queries")
-    seed = job.table("inputs", "queries").filter(pl.col("part") == "seed")
+    seed = seed_alone(job.table("inputs", "queries"), mined)
     shards = job.shards(mined) + job.shards(seed)
     work = ExampleShards(job.workspace, job.config)
     counts = run_shards(job.executor, work, folder, "examples", shards)
@@ -203,8 +203,8 @@ def _check_run_files(job: Job, queries: pl.DataFrame) -> list[str]:
 
 def _queries_to_mine(job: Job) -> QueriesToMine:
     queries, items = job.table("inputs", "queries"), job.table("inputs", "items")
-    training = queries.filter(pl.col("part") == "train")
     config = job.config
+    training = queries.filter(pl.col("part").is_in(config.mine.parts))
     chosen = queries_to_mine(training, items, config.mine, config.run.seed, config.data.synonyms)
     return chosen.at_least_one()
 

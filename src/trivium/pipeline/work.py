@@ -73,6 +73,12 @@ class MineShards:
         return work
 
 
+def seed_alone(queries: pl.DataFrame, mined: pl.DataFrame) -> pl.DataFrame:
+    """The seed queries that were not mined, sorted by query_id."""
+    seed = queries.filter(pl.col("part") == "seed")
+    return seed.join(mined, on="query_id", how="anti").sort("query_id")
+
+
 def _nothing(candidates: pl.DataFrame, channels: Sequence[str], asked: int) -> dict[str, int]:
     """Queries for which each channel found nothing."""
     found = {name: pl.col(f"rank_{name}").is_not_null() for name in channels}
@@ -118,9 +124,11 @@ class ExampleShards:
 
         read = self.workspace.stage("inputs").read
         item_ids = read("items")["item_id"].sort().to_list()
-        seed = read("queries").filter(pl.col("part") == "seed").sort("query_id")
-        judgments = read("judgments").join(seed, on="query_id", how="semi")
+        every = read("queries")
+        seeds = every.filter(pl.col("part") == "seed").select("query_id")
+        judgments = read("judgments").join(seeds, on="query_id", how="semi")
         mined = self.workspace.stage("mine").read("queries")
+        seed = seed_alone(every, mined)
         config, size = self.config, self.config.run.shard
         first_of_seed = -(-mined.height // size)
 

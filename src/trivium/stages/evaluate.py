@@ -15,9 +15,10 @@ import polars as pl
 from trivium.domain import significance
 from trivium.domain.measures import left_out, measure, measure_names
 from trivium.foundation import tables
-from trivium.foundation.config import DataConfig, EvaluateConfig, MineConfig
+from trivium.foundation.config import DataConfig, EvaluateConfig
 from trivium.foundation.console import say
 from trivium.foundation.errors import ConfigError, InputError
+from trivium.foundation.mine_config import MineConfig
 from trivium.foundation.text import render
 
 CHANNEL_PREFIX = "channel:"

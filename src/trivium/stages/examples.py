@@ -14,8 +14,8 @@ import polars as pl
 from trivium.domain import levels
 from trivium.domain.labels import settled
 from trivium.foundation import tables
-from trivium.foundation.config import MineConfig
 from trivium.foundation.examples_config import ExamplesConfig
+from trivium.foundation.mine_config import MineConfig
 
 
 def build_examples(

@@ -15,9 +15,10 @@ import polars as pl
 
 from trivium.adapters.channels import Channel, Explains, build_channel
 from trivium.adapters.channels.explaining import MATCHES, STEPS
-from trivium.foundation.config import DataConfig, MineConfig
+from trivium.foundation.config import DataConfig
 from trivium.foundation.console import progress
 from trivium.foundation.errors import ConfigError
+from trivium.foundation.mine_config import MineConfig
 from trivium.foundation.tables import RUNS, validate
 
 TOP = 10

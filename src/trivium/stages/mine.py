@@ -15,8 +15,9 @@ from trivium.adapters.channels.run_files import RunFilesChannel
 from trivium.adapters.channels.words import tokens
 from trivium.domain.disagreement import merge_runs
 from trivium.domain.tfidf import CatalogTfidf
-from trivium.foundation.config import DataConfig, MineConfig
+from trivium.foundation.config import DataConfig
 from trivium.foundation.console import say
+from trivium.foundation.mine_config import MineConfig
 from trivium.foundation.tables import RUNS, candidates_schema, empty, validate
 
 TOKEN_SIMILAR = 200

@@ -11,8 +11,9 @@ from typing import Any, Protocol, cast
 import polars as pl
 
 from trivium.foundation.channel_section import ChannelSection
-from trivium.foundation.config import DataConfig, MineConfig
+from trivium.foundation.config import DataConfig
 from trivium.foundation.errors import ConfigError, DependencyError
+from trivium.foundation.mine_config import MineConfig
 
 GROUP = "trivium.channels"
 

@@ -14,7 +14,8 @@ from trivium.adapters.channels.explaining import STEPS, matches
 from trivium.adapters.channels.words import WordTable, known_words, number_words, tokens
 from trivium.domain.postings import Postings, runs_table
 from trivium.foundation.channel_config import Bm25Config
-from trivium.foundation.config import DataConfig, MineConfig
+from trivium.foundation.config import DataConfig
+from trivium.foundation.mine_config import MineConfig
 
 
 class Bm25Channel:

@@ -14,7 +14,8 @@ from trivium.adapters.models import model_fingerprint
 from trivium.adapters.towers import FlatIndex, Tower, Vectors
 from trivium.domain.postings import Hits, runs_table
 from trivium.foundation.channel_config import DenseConfig
-from trivium.foundation.config import DataConfig, MineConfig
+from trivium.foundation.config import DataConfig
+from trivium.foundation.mine_config import MineConfig
 from trivium.foundation.workspace import write_atomically
 
 

@@ -15,7 +15,8 @@ from trivium.adapters.channels.lookup import Lookup
 from trivium.adapters.channels.synonyms import Synonyms, read_synonyms
 from trivium.domain.postings import runs_table
 from trivium.foundation.channel_config import DictionaryConfig
-from trivium.foundation.config import DataConfig, MineConfig
+from trivium.foundation.config import DataConfig
+from trivium.foundation.mine_config import MineConfig
 
 
 class DictionaryChannel:

@@ -13,8 +13,9 @@ from trivium.adapters.channels.run_rows import RowCheck
 from trivium.adapters.channels.run_store import run_store
 from trivium.foundation.channel_config import RunFilesConfig
 from trivium.foundation.channel_section import ChannelSection
-from trivium.foundation.config import DataConfig, MineConfig
+from trivium.foundation.config import DataConfig
 from trivium.foundation.errors import Fault, InputError, TriviumError, combined
+from trivium.foundation.mine_config import MineConfig
 from trivium.foundation.tables import RUNS
 
 CHECKED_WHOLE = 1 << 26

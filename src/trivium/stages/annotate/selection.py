@@ -19,8 +19,8 @@ from trivium.domain.sampling import hash_strings
 from trivium.domain.yields import KEY, TALLY, estimate, in_order, placed, rates_of
 from trivium.foundation.annotate_config import AnnotateConfig
 from trivium.foundation.budgets import NO_CHANNEL, parse_budget
-from trivium.foundation.config import MineConfig
 from trivium.foundation.examples_config import ExamplesConfig
+from trivium.foundation.mine_config import MineConfig
 
 _RULE = pl.col("stratum").cast(pl.Enum(STRATA))
 

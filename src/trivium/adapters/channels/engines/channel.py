@@ -11,9 +11,9 @@ from trivium.adapters.channels import Explanation
 from trivium.adapters.channels.engines.answers import Hits, left_out, read_hits, unknown_items
 from trivium.adapters.channels.engines.asking import Asker, Engine, Question
 from trivium.adapters.towers import Tower
-from trivium.foundation.config import MineConfig
 from trivium.foundation.console import say
 from trivium.foundation.engine_config import EngineSection
+from trivium.foundation.mine_config import MineConfig
 
 
 class EngineChannel:

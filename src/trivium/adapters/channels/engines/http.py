@@ -20,9 +20,10 @@ from trivium.adapters.channels.engines.templates import (
 )
 from trivium.adapters.channels.engines.web import Web, not_installed
 from trivium.adapters.credentials import Secrets, required_credential
-from trivium.foundation.config import DataConfig, MineConfig
+from trivium.foundation.config import DataConfig
 from trivium.foundation.engine_config import HttpConfig
 from trivium.foundation.errors import ConfigError
+from trivium.foundation.mine_config import MineConfig
 
 
 class HttpEngine:

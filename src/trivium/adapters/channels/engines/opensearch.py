@@ -20,8 +20,9 @@ from trivium.adapters.channels.engines.templates import (
 )
 from trivium.adapters.channels.engines.web import Web, status_failure
 from trivium.adapters.credentials import Secrets, required_credential
-from trivium.foundation.config import DataConfig, MineConfig
+from trivium.foundation.config import DataConfig
 from trivium.foundation.engine_config import OpenSearchConfig
+from trivium.foundation.mine_config import MineConfig
 
 # The same copies of the shards answer every time, so that equal scores come in one order.
 _HEADER = {"preference": "trivium"}

@@ -15,8 +15,9 @@ from trivium.adapters.channels.engines.postgres_errors import NO_CONNECTION_STRI
 from trivium.adapters.channels.engines.statements import full_text, nearest, read_sql
 from trivium.adapters.channels.engines.web import not_installed, refused
 from trivium.adapters.credentials import Secrets
-from trivium.foundation.config import DataConfig, MineConfig
+from trivium.foundation.config import DataConfig
 from trivium.foundation.engine_config import PgvectorConfig, PostgresConfig, SqlSection
+from trivium.foundation.mine_config import MineConfig
 
 if TYPE_CHECKING:
     from psycopg import AsyncConnection, AsyncCursor

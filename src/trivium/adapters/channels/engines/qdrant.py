@@ -15,8 +15,9 @@ from trivium.adapters.channels.engines.channel import EngineChannel
 from trivium.adapters.channels.engines.web import not_installed, refused, status_failure
 from trivium.adapters.credentials import Secrets, required_credential
 from trivium.adapters.pacing import retry_after_s
-from trivium.foundation.config import DataConfig, MineConfig
+from trivium.foundation.config import DataConfig
 from trivium.foundation.engine_config import QdrantConfig
+from trivium.foundation.mine_config import MineConfig
 
 if TYPE_CHECKING:
     from qdrant_client import AsyncQdrantClient, models
