@@ -29,8 +29,8 @@ from numpy.typing import NDArray
 
 from trivium.adapters.channels import build_channel
 from trivium.adapters.channels.words import tokens
+from trivium.adapters.indexes.flat import FlatIndex
 from trivium.adapters.models import resolve_model
-from trivium.adapters.towers import FlatIndex
 from trivium.domain.disagreement import merge_runs
 from trivium.domain.tfidf import CatalogTfidf
 from trivium.foundation.config import DataConfig

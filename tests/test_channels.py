@@ -25,7 +25,8 @@ from trivium.adapters.channels.bm25 import Bm25Channel
 from trivium.adapters.channels.dense import DenseChannel, cached_vectors
 from trivium.adapters.channels.dictionary import DictionaryChannel
 from trivium.adapters.channels.words import parts, tokens
-from trivium.adapters.towers import Tower, search
+from trivium.adapters.indexes.flat import search
+from trivium.adapters.towers import Tower
 from trivium.domain.postings import Postings
 from trivium.foundation.channel_config import Bm25Config
 from trivium.foundation.errors import ConfigError

@@ -16,6 +16,7 @@ from trivium.domain.disagreement import (
     pool_found_by,
     pool_overlaps,
 )
+from trivium.domain.ids import Ids
 from trivium.domain.tfidf import CatalogTfidf
 from trivium.foundation.errors import InputError
 from trivium.foundation.tables import RUNS, candidates_schema, empty, validate
@@ -213,16 +214,32 @@ def some_pairs(n, seed):
     )
 
 
+def beside(tfidf, queries, retrieved, **changes):
+    """Cosines of the retrieved pairs, which must be of these queries, and a table of the others."""
+    settings = {"n": 20, "low": 0.2, "high": 0.6, "seed": 0} | changes
+    retrieved = retrieved.sort("query_id", "item_id")
+    query = Ids(queries["query_id"]).numbers(retrieved["query_id"])
+    made = tfidf.beside(queries, (query, tfidf.items.numbers(retrieved["item_id"])), **settings)
+    query, item, cosines = made.similar
+    ids = {
+        "query_id": queries["query_id"].gather(query),
+        "item_id": tfidf.items.ids.gather(item),
+        "tfidf": cosines,
+    }
+    schema = {"query_id": pl.String, "item_id": pl.String, "tfidf": pl.Float32}
+    return made.cosines.tolist(), pl.DataFrame(ids, schema=schema).sort("query_id", "item_id")
+
+
 def test_cosines_of_pairs_equal_the_definition(tfidf, cosines):
-    pairs = some_pairs(500, 0)
-    found = tfidf.cosines(QUERIES, pairs).to_list()
+    pairs = some_pairs(500, 0).sort("query_id", "item_id")
+    found, _ = beside(tfidf, QUERIES, pairs)
     assert found == pytest.approx([cosines[pair] for pair in pairs.rows()], abs=1e-5)
 
 
 def sample(tfidf, queries=QUERIES, retrieved=None, **changes):
-    settings = {"n": 20, "low": 0.2, "high": 0.6, "seed": 0} | changes
     retrieved = some_pairs(3000, 1) if retrieved is None else retrieved
-    return tfidf.token_similar(queries, retrieved, **settings)
+    own = retrieved.filter(pl.col("query_id").is_in(queries["query_id"].implode()))
+    return beside(tfidf, queries, own, **changes)[1]
 
 
 def test_token_similar_items_lie_in_the_band_and_were_not_retrieved(tfidf, cosines):
@@ -263,9 +280,16 @@ def test_token_similar_does_not_depend_on_shards(tfidf):
 def test_words_that_no_item_has(tfidf):
     unknown = pl.DataFrame({"query_id": ["q"], "text": ["zzqx"]})
     pair = pl.DataFrame({"query_id": ["q"], "item_id": ["i000"]})
-    assert sample(tfidf, queries=unknown).height == 0
-    assert tfidf.cosines(unknown, pair).to_list() == [0.0]
+    assert beside(tfidf, unknown, pair)[0] == [0.0]
+    assert beside(tfidf, unknown, pair)[1].is_empty()
     silent = CatalogTfidf(pl.DataFrame({"item_id": ["a"], "text": [""]}), str.split)
     pair = pl.DataFrame({"query_id": ["q"], "item_id": ["a"]})
-    assert silent.cosines(unknown, pair).to_list() == [0.0]
-    assert sample(silent, queries=unknown).height == 0
+    assert beside(silent, unknown, pair)[0] == [0.0]
+    assert beside(silent, unknown, pair)[1].is_empty()
+
+
+def test_a_cosine_is_the_same_number_retrieved_or_sampled(tfidf):
+    sampled = sample(tfidf, retrieved=some_pairs(0, 1), n=1000)
+    cosines, others = beside(tfidf, QUERIES, sampled, n=1000)
+    assert cosines == sampled["tfidf"].to_list()
+    assert others.is_empty()

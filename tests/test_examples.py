@@ -10,6 +10,7 @@ from trivium.domain import levels
 from trivium.foundation.examples_config import ExamplesConfig
 from trivium.foundation.mine_config import MineConfig
 from trivium.foundation.tables import (
+    BASELINE_LEVELS,
     EXAMPLES,
     LEVELS,
     POSITIVE_LEVELS,
@@ -69,10 +70,10 @@ def judgments(candidates) -> pl.DataFrame:
     return table.with_columns(grades)
 
 
-def build(queries, candidates, labels, judgments, config=CONFIG, seed=11):
+def build(queries, candidates, labels, judgments, config=CONFIG, seed=11, without=()):
     mine = pl.col("query_id").is_in(queries)
     tables = [table.filter(mine) for table in (candidates, labels, judgments)]
-    return build_examples(queries, ITEMS, *tables, config, MineConfig(), seed)
+    return build_examples(queries, ITEMS, *tables, config, MineConfig(), seed, without)
 
 
 def test_every_candidate_is_an_example_or_counted_once(candidates, labels, judgments):
@@ -84,9 +85,8 @@ def test_every_candidate_is_an_example_or_counted_once(candidates, labels, judgm
     )
     assert all(count > 0 for count in left_out.values())
     assert set(left_out) == {
-        "grade 2",
+        "neither sure to be relevant nor irrelevant",
         "no level's rule holds",
-        "below the confidence floor",
         "human grade 2",
         "graded by a human",
         "not annotated",
@@ -103,10 +103,30 @@ def test_the_counts_are_right_one_by_one(candidates, labels, judgments):
     assert left_out["graded by a human"] == len(mined & human) == 8
     assert left_out["not annotated"] == len(mined - asked - human)
     assert left_out["human grade 2"] == judgments.filter(pl.col("grade") == 2).height
+    stated = labels.join(judgments, on=PAIR, how="anti")["p_cross_encoder"].to_list()
+    sides = [(p[3] + p[4], p[0] + p[1]) for p in np.float32(stated)]
+    unsure = sum(max(side) < np.float32(0.4) or side[0] == side[1] for side in sides)
+    assert left_out["neither sure to be relevant nor irrelevant"] == unsure > 0
+    assert "over the cap of a query" not in left_out
+    assert set(made["level"]) == set(LEVELS) - set(BASELINE_LEVELS)
+
+
+def test_hard_labels_are_graded_as_published(candidates, labels, judgments):
+    hard = CONFIG.model_copy(update={"by": "grade", "max_positives": 999, "max_negatives": 999})
+    made, left_out = build(TRAINING + SEED, candidates, labels, judgments, hard)
     grades = labels.join(judgments, on=PAIR, how="anti")["grade"]
     assert left_out["grade 2"] == (grades == 2).sum()
-    assert "over the cap of a query" not in left_out
-    assert set(made["level"]) == set(LEVELS)
+    for row in made.filter(source="judge").to_dicts():
+        assert row["grade"] >= 3 if row["level"] in POSITIVE_LEVELS else row["grade"] <= 1
+
+
+def test_a_level_that_is_left_out_is_counted(candidates, labels, judgments):
+    free = CONFIG.model_copy(update={"max_positives": 999, "max_negatives": 999})
+    tables = candidates, labels, judgments
+    whole, _ = build(TRAINING, *tables, free)
+    kept, left_out = build(TRAINING, *tables, free, without=["hard_negative"])
+    assert kept.equals(whole.filter(pl.col("level") != "hard_negative"))
+    assert left_out["hard_negative is worse than chance"] == whole.height - kept.height > 0
 
 
 def test_a_human_grade_outweighs_the_judge(candidates, labels, judgments):

@@ -190,20 +190,22 @@ def test_texts_met_lately_are_not_encoded_again(monkeypatch):
     asked = []
     encode = Tower.encode
     monkeypatch.setattr(
-        Tower, "encode", lambda self, texts, what: asked.append(texts) or encode(self, texts, what)
+        Tower,
+        "encode",
+        lambda self, texts, side: asked.append((side, *texts)) or encode(self, texts, side),
     )
     cosines = Cosines(MODEL, kept=3)
     pairs = pl.DataFrame({"query_text": ["mug", "mug"], "item_text": ["red mug", "lamp"]})
     first = cosines.of(pairs)
     assert first[0] > 0.6 > first[1]
     np.testing.assert_array_equal(cosines.of(pairs.reverse()), first[::-1])
-    assert asked == [["mug", "red mug", "lamp"]]
-    cosines.of(pl.DataFrame({"query_text": ["lamp"], "item_text": ["hose"]}))
-    assert asked[1:] == [["hose"]]
-    np.testing.assert_array_equal(cosines.of(pairs[1:]), first[1:])
-    assert asked[2:] == [["mug"]]
-    vectors = dict(zip(asked[0], encode(cosines.tower, asked[0], ""), strict=True))
-    assert first[1] == pytest.approx(vectors["mug"] @ vectors["lamp"], abs=1e-6)
+    assert asked == [("queries", "mug"), ("items", "red mug", "lamp")]
+    cosines.of(pl.DataFrame({"query_text": ["mug"], "item_text": ["hose"]}))
+    assert asked[2:] == [("items", "hose")]
+    np.testing.assert_array_equal(cosines.of(pairs[:1]), first[:1])
+    assert asked[3:] == [("items", "red mug")]
+    query, item = (encode(cosines.tower, ["mug"], "queries"), encode(cosines.tower, ["lamp"]))
+    assert first[1] == pytest.approx(query[0] @ item[0], abs=1e-6)
 
 
 def test_a_tower_that_is_not_there_is_a_users_error(tmp_path):

@@ -31,7 +31,8 @@ SETUPS = {
     "three": (("dictionary", "bm25", "dense"), ("dictionary", "bm25"), ("dense",)),
     "seven": (tuple("abcdefg"), ("a", "b", "c"), ("d", "e")),
 }
-CONFIG = ExamplesConfig(min_p_relevant=0.6, min_p_irrelevant=0.7)
+CONFIG = ExamplesConfig(min_p_relevant=0.6, min_p_irrelevant=0.3, retrieved_depth=99)
+HARD = CONFIG.model_copy(update={"by": "grade"})
 RANKS = st.one_of(st.none(), st.none(), st.sampled_from([1, 49, 50, 51, 99, 100, 101, 500]))
 COSINES = st.sampled_from([None, 0.0, 0.19, 0.2, 0.21, 0.4, 0.6, 0.61, 1.0])
 SHARES = st.sampled_from([0.0, 0.3, 0.59, 0.6, 0.7, 0.71, 1.0])
@@ -55,6 +56,7 @@ def labelled(draw, setup: str):
             candidates.append(row | ranks | {"channels": found, "tfidf": draw(COSINES)})
             grade = draw(st.one_of(st.none(), st.integers(0, 4)))
             shares = {"p_relevant": draw(SHARES), "p_irrelevant": draw(SHARES)}
+            shares |= {"expected_grade": 2.0, "confidence": 0.5}
             if grade is not None:
                 labels.append(row | {"grade": grade} | shares)
     return candidates_of(channels, candidates), labels_of(labels)
@@ -66,8 +68,8 @@ def candidates_of(channels, rows) -> pl.DataFrame:
 
 
 def labels_of(rows) -> pl.DataFrame:
-    schema = {c: EXAMPLES.columns[c] for c in ("query_id", "item_id", "grade")}
-    schema |= {"p_relevant": pl.Float32, "p_irrelevant": pl.Float32}
+    schema = {c: EXAMPLES.columns[c] for c in ("query_id", "item_id", "grade", "p_relevant")}
+    schema |= dict.fromkeys(("p_irrelevant", "expected_grade", "confidence"), pl.Float32)
     return pl.DataFrame(rows, schema=schema)
 
 
@@ -85,40 +87,51 @@ def plain_rules(row: dict, setup: str) -> list[str]:
     if len(ranks) == 1 and min(ranks.values()) <= CONFIG.hard_negative_depth:
         fits.append("hard_negative")
     low, upper = np.float32(CONFIG.tfidf_low), np.float32(CONFIG.tfidf_high)
-    if not ranks and row["tfidf"] is not None and low <= row["tfidf"] <= upper:
+    far = all(rank > CONFIG.retrieved_depth for rank in ranks.values())
+    if far and row["tfidf"] is not None and low <= row["tfidf"] <= upper:
         fits.append("token_similar")
     return fits
 
 
-def plain_fate(row: dict, setup: str) -> tuple[str, bool]:
+def plain_side(row: dict, by: str) -> str:
+    """Whether a label is taken as relevant, as irrelevant, or why as neither."""
+    if by == "grade":
+        return {2: "grade 2"}.get(row["grade"]) or ("+" if row["grade"] > 2 else "-")
+    p, q = row["p_relevant"], row["p_irrelevant"]
+    if p > q and p >= np.float32(CONFIG.min_p_relevant):
+        return "+"
+    if q > p and q >= np.float32(CONFIG.min_p_irrelevant):
+        return "-"
+    return "neither sure to be relevant nor irrelevant"
+
+
+def plain_fate(row: dict, setup: str, by: str, without: tuple[str, ...]) -> tuple[str, bool]:
     """The level of a labelled candidate, or why it has none."""
+    side = plain_side(row, by)
+    if len(side) > 1:
+        return side, False
     fits = plain_rules(row, setup)
-    if row["grade"] == 2:
-        return "grade 2", False
-    if row["grade"] >= 3:
-        possible = [rule for rule in fits if rule.endswith("positive")]
-        sure = row["p_relevant"] >= np.float32(CONFIG.min_p_relevant)
-    else:
-        possible = [rule for rule in fits if not rule.endswith("positive")]
-        sure = row["p_irrelevant"] >= np.float32(CONFIG.min_p_irrelevant)
+    possible = [rule for rule in fits if rule.endswith("positive") == (side == "+")]
     if not possible:
         return "no level's rule holds", False
     level = "token_similar_negative" if possible[0] == "token_similar" else possible[0]
-    return (level, True) if sure else ("below the confidence floor", False)
+    return (f"{level} is worse than chance", False) if level in without else (level, True)
 
 
+@pytest.mark.parametrize("by", ["probability", "grade"])
 @pytest.mark.parametrize("setup", SETUPS)
-@given(data=st.data())
-@settings(max_examples=40, deadline=None)
-def test_levels_equal_a_plain_reference(setup, data):
+@given(data=st.data(), without=st.sets(st.sampled_from(LEVELS), max_size=2))
+@settings(max_examples=25, deadline=None)
+def test_levels_equal_a_plain_reference(setup, by, data, without):
     candidates, labels = data.draw(labelled(setup))
-    made, left_out = levels.machine_levels(candidates, labels, CONFIG, mine_config(setup))
+    config, without = (HARD if by == "grade" else CONFIG), tuple(without)
+    made, left_out = levels.machine_levels(candidates, labels, config, mine_config(setup), without)
     pairs = candidates.join(labels, on=["query_id", "item_id"]).to_dicts()
-    fates = [(row, *plain_fate(row, setup)) for row in pairs]
+    fates = [(row, *plain_fate(row, setup, by, without)) for row in pairs]
     expected = sorted((row["query_id"], fate, row["item_id"]) for row, fate, made in fates if made)
     assert made.select("query_id", "level", "item_id").rows() == expected
     reasons = Counter(fate for _, fate, made in fates if not made)
-    assert {why: count for why, count in left_out.items() if count} == dict(reasons)
+    assert left_out == dict(reasons)
     assert made.height + sum(left_out.values()) == labels.height
     assert set(made["source"]) <= {"judge"}
     assert validate(made, EXAMPLES).equals(made)
@@ -152,7 +165,7 @@ def test_neither_order_nor_sharding_matters(setup, data):
         parts.append(shard[0])
         counts += Counter(shard[1])
     assert pl.concat(parts).equals(whole)
-    assert dict(counts) == {why: count for why, count in left_out.items() if count}
+    assert dict(counts) == left_out
 
 
 def one_pair(grade: int, **ranks: int | None) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -162,6 +175,7 @@ def one_pair(grade: int, **ranks: int | None) -> tuple[pl.DataFrame, pl.DataFram
     placed = {f"rank_{c}": rank for c, rank in ranks.items()}
     candidates = candidates_of(channels, [row | placed | {"channels": found, "tfidf": 0.25}])
     sure = {"p_relevant": float(grade >= 3), "p_irrelevant": float(grade <= 1)}
+    sure |= {"expected_grade": float(grade), "confidence": 1.0}
     return candidates, labels_of([row | {"grade": grade} | sure])
 
 
@@ -182,14 +196,36 @@ def test_a_shop_with_one_channel_has_easy_positives_and_hard_negatives(grade, le
 
 
 def test_the_reason_holds_the_grade_its_certainty_and_every_rank():
-    candidates, labels = one_pair(3, dictionary=None, bm25=5, dense=None)
-    labels = labels.with_columns(
-        p_relevant=pl.lit(0.64, pl.Float32), p_irrelevant=pl.lit(0.7, pl.Float32)
-    )
+    candidates, labels = one_pair(2, dictionary=None, bm25=5, dense=None)
+    shares = {"p_relevant": 0.64, "p_irrelevant": 0.1}
+    labels = labels.with_columns(pl.lit(p, pl.Float32).alias(name) for name, p in shares.items())
     made, _ = levels.machine_levels(candidates, labels, CONFIG, MineConfig())
+    assert made["grade"].to_list() == [2]
     assert made["reason"].to_list() == [
-        "grade 3 (0.64); ranks: dictionary -, bm25 5, dense -; tf-idf 0.25"
+        "grade 2, relevant 0.64; ranks: dictionary -, bm25 5, dense -; tf-idf 0.25"
     ]
+
+
+def test_a_pair_that_is_as_likely_relevant_as_not_is_no_example():
+    candidates, labels = one_pair(4, dictionary=None, bm25=5, dense=None)
+    even = labels.with_columns(
+        pl.lit(0.5, pl.Float32).alias(name) for name in ("p_relevant", "p_irrelevant")
+    )
+    made, left_out = levels.machine_levels(candidates, even, ExamplesConfig(), MineConfig())
+    assert made.is_empty()
+    assert left_out == {"neither sure to be relevant nor irrelevant": 1}
+    hard = ExamplesConfig(by="grade")
+    assert levels.machine_levels(candidates, even, hard, MineConfig())[0].height == 1
+
+
+@pytest.mark.parametrize(("items", "depth"), [(3, 50), (54_667, 54), (400_000, 400), (10**7, 500)])
+def test_what_counts_as_retrieved_grows_with_the_catalog(items, depth):
+    assert ExamplesConfig().for_catalog(items).retrieved_depth == depth
+    assert ExamplesConfig(retrieved_depth=7).for_catalog(items).retrieved_depth == 7
+    for rank, level in ((depth, []), (depth + 1, ["token_similar_negative"])):
+        deep = one_pair(0, dictionary=rank, bm25=None, dense=rank)
+        config = ExamplesConfig().for_catalog(items)
+        assert levels.machine_levels(*deep, config, MineConfig())[0]["level"].to_list() == level
 
 
 def test_human_grades_make_seed_levels():

@@ -5,10 +5,10 @@ from itertools import product
 
 import polars as pl
 import pytest
+from sklearn.feature_extraction.text import TfidfVectorizer
 
 from trivium.adapters.channels.words import tokens
 from trivium.domain.disagreement import overlap
-from trivium.domain.tfidf import CatalogTfidf
 from trivium.foundation.config import DataConfig, parse_config
 from trivium.foundation.errors import ConfigError, InputError
 from trivium.foundation.mine_config import MineConfig
@@ -87,8 +87,18 @@ def test_token_similar_pairs_were_not_retrieved(candidates):
 
 
 def test_tfidf_is_the_cosine_of_the_pair(candidates):
-    plain = CatalogTfidf(catalog(), tokens).cosines(queries(), candidates)
-    assert candidates["tfidf"].to_list() == pytest.approx(plain.to_list(), abs=1e-6)
+    vectorizer = TfidfVectorizer(analyzer=tokens)
+    items = vectorizer.fit_transform(catalog()["text"]).toarray()
+    asked = vectorizer.transform(queries()["text"]).toarray()
+    number = {
+        name: dict(zip(ids, range(len(ids)), strict=True))
+        for name, ids in (("query_id", queries()["query_id"]), ("item_id", catalog()["item_id"]))
+    }
+    plain = [
+        float(asked[number["query_id"][query]] @ items[number["item_id"][item]])
+        for query, item in candidates.select("query_id", "item_id").iter_rows()
+    ]
+    assert candidates["tfidf"].to_list() == pytest.approx(plain, abs=1e-6)
 
 
 def test_shards_have_no_influence_to_the_last_bit(miner, candidates):

@@ -88,7 +88,7 @@ def before(channels, config: ExamplesConfig, mine: MineConfig) -> dict[str, pl.E
     "figures", [{}, {"hard_positive_depth": 99, "hard_negative_depth": 2, "tfidf_low": 0.4}]
 )
 def test_the_default_rules_are_the_published_ones(setup, seed, figures):
-    channels, config = SETUPS[setup], ExamplesConfig(**figures)
+    channels, config = SETUPS[setup], ExamplesConfig(retrieved_depth=500, **figures)
     mine, candidates = mine_config(channels), table(channels, seed=seed)
     old = before(channels, config, mine)
     new = rule_conditions(channels, config, mine)

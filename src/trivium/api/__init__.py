@@ -8,6 +8,7 @@ keeps its default.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -148,7 +149,7 @@ def build_examples(
         pairs,
         labels_table(labels),
         grades.join(seeds.select("query_id"), on="query_id", how="semi"),
-        config.examples,
+        config.examples.for_catalog(len(catalog)),
         config.mine,
         seed,
     )
@@ -204,15 +205,6 @@ def train(
     made = tables.validate(as_polars(examples), tables.EXAMPLES)
     made = check_known(made, "examples", catalog, asked)
     grades = consensus(tables.validate(as_polars(judgments), tables.JUDGMENTS))
-    validation = stage.validation_set(
-        asked,
-        catalog,
-        grades,
-        config.train,
-        config.evaluate,
-        complete=config.data.complete,
-        seed=seed,
-    )
     start = resolve_model(config.train.model or config.mine.model)
     read = {"examples": made, "items": catalog, "queries": asked, "judgments": grades}
     used = {
@@ -222,10 +214,21 @@ def train(
         "complete": config.data.complete,
     }
     _claim(Path(output), "train", start, used, seed, read)
-    trained = stage.train(
-        made,
+    validation = partial(
+        stage.validation_set,
+        asked,
         catalog,
-        asked.join(made.select("query_id").unique(), on="query_id", how="semi"),
+        grades,
+        config.train,
+        config.evaluate,
+        complete=config.data.complete,
+        seed=seed,
+        start=start,
+    )
+    trained = stage.train(
+        [made],
+        catalog,
+        asked,
         validation,
         config.train,
         start,

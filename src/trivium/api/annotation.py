@@ -117,6 +117,7 @@ def _annotated(
     from trivium.stages.annotate.labelling import label
     from trivium.stages.judges import fit_judges, hold_out
 
+    config = config.for_catalog(len(items))
     section, tower, seed = config.annotate, config.mine.model, config.run.seed
     made = teaching(
         judgments,

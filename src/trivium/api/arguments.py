@@ -11,6 +11,7 @@ import polars as pl
 from trivium.foundation import tables
 from trivium.foundation.config import Config, parse_config
 from trivium.foundation.errors import ConfigError, Fault, InputError
+from trivium.foundation.examples_config import ExamplesConfig
 from trivium.foundation.mine_config import MineConfig
 from trivium.stages.inputs.checks import check_ids, with_texts
 
@@ -27,17 +28,20 @@ _JUDGE_TEXTS = ("data.judge_query_text", "data.judge_item_text")
 _ROLES = ("mine.lexical", "mine.dense")
 _BAND = ("examples.tfidf_low", "examples.tfidf_high")
 _DEPTHS = ("examples.hard_positive_depth", "examples.hard_negative_depth")
+_EXAMPLES = tuple(
+    f"examples.{name}" for name in ExamplesConfig.model_fields if name != "keep_bad_levels"
+)
 _READS: Mapping[str, tuple[str, ...]] = {
     "split": ("split", *_SEGMENTS),
     "mine": ("mine", *_TEXTS, *_SEGMENTS, "data.synonyms", *_BAND, "examples.max_negatives"),
     "explain": ("mine", "data.item_text", "data.synonyms"),
     "annotate": (
         *("annotate", *_TEXTS, *_JUDGE_TEXTS, *_SEGMENTS),
-        *("mine.model", *_ROLES, *_BAND, *_DEPTHS, "examples.rules"),
-        *(f"examples.{name}" for name in ("min_p_relevant", "min_p_irrelevant")),
+        *("mine.model", *_ROLES, *_BAND, *_DEPTHS, "examples.retrieved_depth", "examples.rules"),
+        *(f"examples.{name}" for name in ("by", "min_p_relevant", "min_p_irrelevant")),
         *(f"examples.{name}" for name in ("max_positives", "max_negatives", "random_negatives")),
     ),
-    "build_examples": ("examples", *_ROLES),
+    "build_examples": (*_EXAMPLES, *_ROLES),
     "train": ("train", *_TEXTS, "data.complete", "evaluate.cutoff", "evaluate.gain"),
     "evaluate": (
         *("evaluate", "data.complete", *_TEXTS, "train.max_length"),

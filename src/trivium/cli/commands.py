@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from trivium.cli.app import app
+from trivium.cli.clicks import EXAMPLES as CLICKS_EXAMPLES
+from trivium.cli.clicks import clicks
 from trivium.cli.explain import EXAMPLES as EXPLAIN_EXAMPLES
 from trivium.cli.explain import explain
 from trivium.cli.judge import cascade_app, judge_app
@@ -17,5 +19,6 @@ app.add_typer(cascade_app, name="cascade")
 app.command(epilog=EXAMPLES)(overlap)
 app.command(epilog=EXPLAIN_EXAMPLES)(explain)
 app.command(epilog=QUERIES_EXAMPLES)(queries)
+app.command(epilog=CLICKS_EXAMPLES)(clicks)
 
 __all__ = ["app"]

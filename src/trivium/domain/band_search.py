@@ -15,12 +15,12 @@ BINS = 8
 def sample_band(
     postings: Postings,
     queries: tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]],
-    excluded: tuple[NDArray[np.int64], NDArray[np.int64]],
+    known: tuple[NDArray[np.int64], NDArray[np.int64]],
     keys: tuple[NDArray[np.uint64], NDArray[np.uint64]],
     band: tuple[float, float],
     n: int,
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-    """Sample for each query items whose score lies in a band.
+) -> tuple[NDArray[np.float32], tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]]:
+    """Score each query's known items, and sample others whose score lies in a band.
 
     Every item that shares a term is scored, one query at a time in one row of scores, so that the
     memory is that of the catalog's length whatever the number of queries. The band is cut into
@@ -29,64 +29,23 @@ def sample_band(
     Args:
         postings: The items of each term.
         queries: Where each query's terms begin, int64 (queries + 1,), the terms and their weights.
-        excluded: Where each query's excluded items begin, int64 (queries + 1,), and the items.
+        known: Where each query's known items begin, int64 (queries + 1,), and the items.
         keys: Random numbers, (queries,) and (items,): their exclusive or orders a bin.
         band: Lowest and highest score, both inclusive, as float32; 0 is never inside.
         n: Most items for a query.
 
     Returns:
-        Number of the query, item and score of each pair, queries in order, items by key.
+        The scores of the known items, at most 1; and number of the query, item and score of each
+        pair that was sampled, queries in order, items by key.
     """
     low, high = np.float32(band[0]), np.float32(band[1])
     width = np.float32(max(band[1] - band[0], 1e-9))
     index = (postings.offsets, postings.items, postings.weights, postings.n_items)
-    chosen = _sample(*index, *queries, *excluded, *keys, low, high, width, n)
-    counts, items, scores = chosen
+    chosen = _sample(*index, *queries, *known, *keys, low, high, width, n)
+    known_scores, counts, items, scores = chosen
     kept = np.arange(n)[None, :] < counts[:, None]  # (queries, n)
-    return np.repeat(np.arange(len(counts)), counts), items[kept], scores[kept]
-
-
-def pair_products(
-    texts: tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]],
-    queries: tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]],
-    pairs: tuple[NDArray[np.int64], NDArray[np.int64]],
-    n_terms: int,
-) -> NDArray[np.float32]:
-    """Inner products of sparse vectors for given pairs.
-
-    Args:
-        texts: Of the items: where each one's terms begin, the terms, their weights.
-        queries: The same of the queries.
-        pairs: Numbers of query and item, those of a query together.
-        n_terms: Terms there are.
-    """
-    return np.asarray(_products(*texts, *queries, *pairs, n_terms))
-
-
-def _products_of(
-    starts: Any,
-    terms: Any,
-    weights: Any,
-    offsets: Any,
-    asked: Any,
-    asked_weights: Any,
-    query: Any,
-    item: Any,
-    n_terms: int,
-) -> Any:
-    products = np.zeros(len(query), dtype=np.float32)
-    row = np.zeros(n_terms, dtype=np.float32)
-    at = 0
-    while at < len(query):
-        q = query[at]
-        begin, end = offsets[q], offsets[q + 1]
-        row[asked[begin:end]] = asked_weights[begin:end]
-        while at < len(query) and query[at] == q:
-            for p in range(starts[item[at]], starts[item[at] + 1]):
-                products[at] += row[terms[p]] * weights[p]
-            at += 1
-        row[asked[begin:end]] = 0.0
-    return products
+    sampled = np.repeat(np.arange(len(counts)), counts), items[kept], scores[kept]
+    return np.minimum(known_scores, np.float32(1.0)), sampled
 
 
 def _in_turn_of(bins: Any, order: Any, n: int) -> Any:
@@ -124,8 +83,8 @@ def _sample_all(
     query_offsets: Any,
     terms: Any,
     term_weights: Any,
-    excluded_offsets: Any,
-    excluded: Any,
+    known_offsets: Any,
+    known: Any,
     query_keys: Any,
     item_keys: Any,
     low: Any,
@@ -134,6 +93,7 @@ def _sample_all(
     n: int,
 ) -> Any:
     n_queries = len(query_offsets) - 1
+    known_scores = np.empty(len(known), dtype=np.float32)
     counts = np.zeros(n_queries, dtype=np.int64)
     chosen = np.zeros((n_queries, n), dtype=np.int64)
     chosen_scores = np.zeros((n_queries, n), dtype=np.float32)
@@ -145,8 +105,9 @@ def _sample_all(
         found = accumulate(
             offsets, items, weights, terms[begin:end], term_weights[begin:end], scores, touched
         )
-        left_out = excluded[excluded_offsets[q] : excluded_offsets[q + 1]]
-        scores[left_out] = 0.0
+        here = slice(known_offsets[q], known_offsets[q + 1])
+        known_scores[here] = scores[known[here]]
+        scores[known[here]] = 0.0
         held = 0
         for t in range(found):
             score = scores[touched[t]]
@@ -160,9 +121,8 @@ def _sample_all(
         chosen[q, : len(picked)] = picked
         chosen_scores[q, : len(picked)] = scores[picked]
         scores[touched[:found]] = 0.0
-    return counts, chosen, chosen_scores
+    return known_scores, counts, chosen, chosen_scores
 
 
 _in_turn = compiled(_in_turn_of)
-_products = compiled(_products_of)
 _sample = compiled(_sample_all)

@@ -8,6 +8,8 @@ from itertools import combinations
 import numpy as np
 import polars as pl
 
+from trivium.domain.found_pairs import FoundPairs
+from trivium.domain.ids import Ids
 from trivium.domain.rank_overlap import (
     ALL,
     MEASURES,
@@ -20,7 +22,6 @@ from trivium.domain.rank_overlap import (
     whole,
 )
 from trivium.foundation.errors import InputError
-from trivium.foundation.tables import candidates_schema
 
 DEPTHS = (10, 100, 500)
 """Depths at which lists are compared, as far as they go; and at their full depth."""
@@ -50,19 +51,11 @@ def merge_runs(runs: pl.DataFrame, channels: Sequence[str]) -> pl.DataFrame:
         InputError: If the runs hold a channel that is not among those named.
     """
     _refuse_unknown(runs, channels)
-    columns = []
-    for channel in channels:
-        own = pl.col("channel") == channel
-        columns.append(pl.col("rank").filter(own).first().alias(f"rank_{channel}"))
-        columns.append(pl.col("score").filter(own).first().alias(f"score_{channel}"))
-    ranks = [pl.col(f"rank_{channel}").is_not_null().cast(pl.Int8) for channel in channels]
-    merged = runs.group_by("query_id", "item_id").agg(columns)
-    schema = candidates_schema(tuple(channels))
-    return (
-        merged.with_columns(channels=pl.sum_horizontal(ranks), tfidf=pl.lit(None, dtype=pl.Float32))
-        .select(pl.col(name).cast(dtype) for name, dtype in schema.columns.items())
-        .sort("query_id", "item_id")
+    queries, items = (Ids(runs[name].unique().sort()) for name in ("query_id", "item_id"))
+    found = FoundPairs.of(
+        {name: runs.filter(pl.col("channel") == name) for name in channels}, queries, items
     )
+    return found.table()
 
 
 def depths_down_to(deepest: int) -> list[int]:

@@ -5,16 +5,17 @@
 | easy_positive | every channel retrieved it, and it is relevant |
 | hard_positive | a lexical channel has it near the top, no dense channel found it; relevant |
 | hard_negative | exactly one channel retrieved it, near the top, and it is irrelevant |
-| token_similar_negative | TF-IDF cosine inside a band, no channel retrieved it; irrelevant |
+| token_similar_negative | TF-IDF cosine inside a band, no channel has it near; irrelevant |
 | random_negative | drawn from the catalog, neither a candidate nor judged |
 
-Human grades of seed queries make two levels beside them: seed_positive and seed_negative.
-Relevant is grade 3 or 4, irrelevant 0 or 1; grade 2 makes no example.
+Relevant is what has P(grade >= 3) at or above a floor, irrelevant what has P(grade <= 1) there, the
+more probable of both; or, as published, the hard grades 3 and 4, 0 and 1. What is neither makes no
+example. Human grades of seed queries make two levels beside them: seed_positive, seed_negative.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import polars as pl
 
@@ -33,7 +34,11 @@ from trivium.foundation.tables import (
 DEEP_PER_QUERY = 5
 STRATA = ("easy_positive", "hard_positive", "hard_negative", "token_similar")
 
-_WHY_NOT = ("grade 2", "no level's rule holds", "below the confidence floor")
+_NEITHER = {
+    "probability": "neither sure to be relevant nor irrelevant",
+    "grade": "grade 2",
+}
+_NO_RULE = "no level's rule holds"
 _COLUMNS = list(EXAMPLES.columns)
 _UNJUDGED = ("p_relevant", "p_irrelevant", "expected_grade", "confidence")
 _BY_QUERY = ["query_id", "level", "item_id"]
@@ -80,27 +85,35 @@ def deep_sample(
 
 
 def machine_levels(
-    candidates: pl.DataFrame, labels: pl.DataFrame, config: ExamplesConfig, mine: MineConfig
+    candidates: pl.DataFrame,
+    labels: pl.DataFrame,
+    config: ExamplesConfig,
+    mine: MineConfig,
+    without: Collection[str] = (),
 ) -> tuple[pl.DataFrame, dict[str, int]]:
     """Turn labelled candidates into examples of the first four levels.
 
     Args:
         candidates: Candidates with their ranks, null = not retrieved.
-        labels: Labels of (some of) them, with p_relevant and p_irrelevant.
+        labels: Labels of (some of) them, as `domain.labels.settled` has them.
         config: Rules, depths, band and floors.
         mine: Which channels are lexical, which dense.
+        without: Levels that human grades have shown to be worse than chance, to leave out.
 
     Returns:
         Examples (before the caps), and the number of labelled candidates left out, each counted
-        under one reason; a floor is the reason only where it alone stands in the way.
+        under one reason, the first of: neither relevant nor irrelevant, no rule, its level.
     """
     channels = channels_of(candidates)
     pairs = candidates.join(labels, on=["query_id", "item_id"], how="inner")
     levelled = pairs.with_columns(_level(channels, config, mine).alias("level"))
-    levelled = levelled.with_columns(_why_not(config).alias("_why_not"))
-    left_out = {why: levelled.filter(pl.col("_why_not") == why).height for why in _WHY_NOT}
+    levelled = levelled.with_columns(_why_not(config, without).alias("_why_not"))
+    counted = levelled["_why_not"].drop_nulls().value_counts(sort=True)
+    left_out = dict(counted.sort("_why_not").iter_rows())
     kept = levelled.filter(pl.col("_why_not").is_null())
-    made = kept.with_columns(pl.lit("judge").alias("source"), _reason(channels).alias("reason"))
+    made = kept.with_columns(
+        pl.lit("judge").alias("source"), _reason(channels, config).alias("reason")
+    )
     return made.select(_COLUMNS).sort(_BY_QUERY), left_out
 
 
@@ -180,34 +193,66 @@ def capped(examples: pl.DataFrame, config: ExamplesConfig) -> tuple[pl.DataFrame
     return kept, {"over the cap of a query": examples.height - kept.height}
 
 
-def _level(channels: Sequence[str], config: ExamplesConfig, mine: MineConfig) -> pl.Expr:
+def levels_by_rule(
+    channels: Sequence[str], config: ExamplesConfig, mine: MineConfig
+) -> tuple[pl.Expr, pl.Expr]:
+    """The level that a candidate is of if it is relevant, and if it is irrelevant.
+
+    Args:
+        channels: The channels of the candidates table.
+        config: Rules, depths and band.
+        mine: Which channels are lexical, which dense.
+
+    Returns:
+        Two strings over candidates; null where no rule holds.
+    """
     rules = rule_conditions(channels, config, mine)
     positive = _first({level: rules[level] for level in ("easy_positive", "hard_positive")})
-    negative = _first(
-        {
-            "hard_negative": rules["hard_negative"],
-            "token_similar_negative": rules["token_similar"],
-        }
+    negative = {
+        "hard_negative": rules["hard_negative"],
+        "token_similar_negative": rules["token_similar"],
+    }
+    return positive, _first(negative)
+
+
+def taken(config: ExamplesConfig) -> tuple[pl.Expr, pl.Expr]:
+    """Which labelled pairs are taken as relevant, and which as irrelevant; never both.
+
+    Args:
+        config: `by`, and the floors of the probabilities.
+
+    Returns:
+        Two Booleans over columns grade, p_relevant and p_irrelevant.
+    """
+    if config.by == "grade":
+        return pl.col("grade") >= RELEVANT, pl.col("grade") <= IRRELEVANT
+    relevant, irrelevant = pl.col("p_relevant"), pl.col("p_irrelevant")
+    floors = [pl.lit(p, pl.Float32) for p in (config.min_p_relevant, config.min_p_irrelevant)]
+    return (
+        (relevant >= floors[0]) & (relevant > irrelevant),
+        (irrelevant >= floors[1]) & (irrelevant > relevant),
     )
-    grade = pl.col("grade")
-    return pl.when(grade >= RELEVANT).then(positive).when(grade <= IRRELEVANT).then(negative)
+
+
+def _level(channels: Sequence[str], config: ExamplesConfig, mine: MineConfig) -> pl.Expr:
+    positive, negative = levels_by_rule(channels, config, mine)
+    relevant, irrelevant = taken(config)
+    return pl.when(relevant).then(positive).when(irrelevant).then(negative)
 
 
 def _first(rules: Mapping[str, pl.Expr]) -> pl.Expr:
     return pl.coalesce(pl.when(rule).then(pl.lit(name)) for name, rule in rules.items())
 
 
-def _why_not(config: ExamplesConfig) -> pl.Expr:
-    relevant = pl.col("grade") >= RELEVANT
-    floors = (pl.lit(config.min_p_relevant), pl.lit(config.min_p_irrelevant))
-    floor = pl.when(relevant).then(floors[0]).otherwise(floors[1]).cast(pl.Float32)
+def _why_not(config: ExamplesConfig, without: Collection[str]) -> pl.Expr:
+    relevant, irrelevant = taken(config)
     return (
-        pl.when(pl.col("grade").is_between(IRRELEVANT, RELEVANT, closed="none"))
-        .then(pl.lit(_WHY_NOT[0]))
+        pl.when(~(relevant | irrelevant))
+        .then(pl.lit(_NEITHER[config.by]))
         .when(pl.col("level").is_null())
-        .then(pl.lit(_WHY_NOT[1]))
-        .when(_sureness(relevant) < floor)
-        .then(pl.lit(_WHY_NOT[2]))
+        .then(pl.lit(_NO_RULE))
+        .when(pl.col("level").is_in(list(without)))
+        .then(pl.format("{} is worse than chance", pl.col("level")))
     )
 
 
@@ -215,17 +260,18 @@ def _sureness(positive: pl.Expr) -> pl.Expr:
     return pl.when(positive).then("p_relevant").otherwise("p_irrelevant")
 
 
-def _reason(channels: Sequence[str]) -> pl.Expr:
+def _reason(channels: Sequence[str], config: ExamplesConfig) -> pl.Expr:
     ranks = [
         pl.format(f"{channel} {{}}", pl.col(f"rank_{channel}").cast(pl.String).fill_null("-"))
         for channel in channels
     ]
     places = pl.concat_str(ranks, separator=", ")
-    sure = _sureness(pl.col("grade") >= RELEVANT).cast(pl.Float64).round(2)
+    relevant = taken(config)[0]
     return pl.format(
-        "grade {} ({}); ranks: {}; tf-idf {}",
+        "grade {}, {} {}; ranks: {}; tf-idf {}",
         pl.col("grade"),
-        sure,
+        pl.when(relevant).then(pl.lit("relevant")).otherwise(pl.lit("irrelevant")),
+        _sureness(relevant).cast(pl.Float64).round(2),
         places,
         pl.col("tfidf").cast(pl.Float64).round(2).cast(pl.String).fill_null("-"),
     )

@@ -41,7 +41,7 @@ def rule_values(
     """What each name of a rule means: expressions over candidates.
 
     The names of a role are null where the run has no channel of it, so that no comparison with
-    them holds.
+    them holds; so is `retrieved_depth` until `ExamplesConfig.for_catalog` says it.
     """
     ranks = {channel: pl.col(f"rank_{channel}").cast(pl.Int64) for channel in channels}
     lexical = [rank for channel, rank in ranks.items() if channel in mine.lexical]
@@ -59,7 +59,10 @@ def rule_values(
     }
     constants = {"channels": len(channels)} | {
         name: getattr(config, name)
-        for name in ("hard_positive_depth", "hard_negative_depth", "tfidf_low", "tfidf_high")
+        for name in (
+            *("hard_positive_depth", "hard_negative_depth", "retrieved_depth"),
+            *("tfidf_low", "tfidf_high"),
+        )
     }
     types = rule_names(channels)
     return values | {name: pl.lit(value, types[name]) for name, value in constants.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +18,8 @@ def hash_strings(strings: Sequence[str], seed: int) -> NDArray[np.uint64]:
     CRC-32 of the bytes, spread by the finaliser of SplitMix64 (Steele et al., OOPSLA 2014).
     """
     base = np.fromiter((zlib.crc32(s.encode()) for s in strings), np.uint64, len(strings))
-    start = int(_mix(np.array([seed + 1], dtype=np.uint64))[0])
-    return _mix(base ^ np.uint64(start))
+    start = int(mix(np.array([seed + 1], dtype=np.uint64))[0])
+    return mix(base ^ np.uint64(start))
 
 
 def draw_positions(
@@ -26,11 +27,13 @@ def draw_positions(
 ) -> NDArray[np.int64]:  # (keys, per_key)
     """Draw positions below `high` for each key, with replacement."""
     steps = np.arange(1, per_key + 1, dtype=np.uint64) * _GOLDEN
-    return (_mix(keys[:, None] + steps[None, :]) % np.uint64(high)).astype(np.int64)
+    return (mix(keys[:, None] + steps[None, :]) % np.uint64(high)).astype(np.int64)
 
 
-def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
+def mix(x: Any) -> NDArray[np.uint64]:
+    """Spread the bits of whole numbers: the finaliser of SplitMix64."""
     with np.errstate(over="ignore"):
         x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+    spread: NDArray[np.uint64] = x ^ (x >> np.uint64(31))
+    return spread

@@ -140,6 +140,10 @@ class Config(Section):
     report: ReportConfig = ReportConfig()
     run: RunConfig = RunConfig()
 
+    def for_catalog(self, items: int) -> Config:
+        """The same for a catalog of some items; see `ExamplesConfig.for_catalog`."""
+        return self.model_copy(update={"examples": self.examples.for_catalog(items)})
+
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     """Read a `trivium.toml`, apply `section.key=value` overrides, and check it.

@@ -44,7 +44,7 @@ def rule_names(channels: Sequence[str]) -> dict[str, Any]:
     for channel in channels:
         names |= {f"rank_{channel}": pl.Int64, f"score_{channel}": pl.Float32}
     counts = ("found", "lexical", "dense", "best", "best_lexical", "best_dense", "channels")
-    depths = ("hard_positive_depth", "hard_negative_depth")
+    depths = ("hard_positive_depth", "hard_negative_depth", "retrieved_depth")
     names |= dict.fromkeys((*counts, *depths), pl.Int64)
     return names | dict.fromkeys(("tfidf", "tfidf_low", "tfidf_high"), pl.Float32)
 

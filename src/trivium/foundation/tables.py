@@ -19,8 +19,16 @@ SEGMENTS = ("head", "torso", "tail")
 PARTS = ("seed", "calibration", "tuning", "agreement", "train", "validation", "test")
 TAUGHT = ("seed", "calibration", "tuning", "agreement")
 """Parts whose human grades make the judges."""
-POSITIVE_LEVELS = ("seed_positive", "easy_positive", "hard_positive")
-NEGATIVE_LEVELS = ("seed_negative", "hard_negative", "token_similar_negative", "random_negative")
+POSITIVE_LEVELS = ("seed_positive", "easy_positive", "hard_positive", "click_positive")
+NEGATIVE_LEVELS = (
+    "seed_negative",
+    "hard_negative",
+    "token_similar_negative",
+    "random_negative",
+    "mined_negative",
+)
+BASELINE_LEVELS = ("click_positive", "mined_negative")
+"""Levels that the baselines alone train on."""
 LEVELS = POSITIVE_LEVELS + NEGATIVE_LEVELS
 PROBABILITIES = pl.Array(pl.Float32, len(GRADES))
 
@@ -100,6 +108,25 @@ EXAMPLES = Schema(
     key=("query_id", "item_id"),
     nullable=frozenset({"grade", "p_relevant", "p_irrelevant", "expected_grade", "confidence"}),
 )
+CLICKS = Schema(
+    "clicks",
+    {
+        "query_id": pl.String,
+        "item_id": pl.String,
+        "clicks": pl.Int64,
+        "impressions": pl.Int64,
+        "rank": pl.Int32,
+    },
+    nullable=frozenset({"impressions", "rank"}),
+    optional=frozenset({"impressions", "rank"}),
+)
+"""Clicks on results: how often an item was shown for a query, at which rank, how often clicked."""
+DISTRIBUTIONS = Schema(
+    "distributions",
+    {"query_id": pl.String, "item_id": pl.String, "p": PROBABILITIES},
+    key=("query_id", "item_id"),
+)
+"""A judge's five probabilities of pairs."""
 METRICS = Schema(
     "metrics",
     {

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from trivium.foundation.sections import Count, Positive, Section, Share
 from trivium.foundation.tables import NEGATIVE_LEVELS, POSITIVE_LEVELS
-
+from trivium.foundation.tower_config import TowerConfig
 
 _STARTS = ("best", "start")
 
@@ -79,10 +79,20 @@ class TrainConfig(Section):
     model: str | None = Field(
         None, description="starting tower; null = the dense channel's", examples=["models/tower"]
     )
+    tower: TowerConfig = TowerConfig()
     scale: float = Field(1.0, gt=0, description="multiplies the steps of every stage")
     validations: Positive = Field(4, description="validations in each stage")
     validation_items: Count = Field(
-        5000, description="items that validation ranks: the judged and random ones; 0 = all"
+        5000,
+        description="items that validation ranks: the judged, the first ones of the starting "
+        "tower, and random ones; 0 = all",
+    )
+    patience: Count = Field(
+        2, description="end a stage when so many validations found nothing better; 0 = never"
+    )
+    processes: Positive = Field(1, description="processes that share every batch, through torchrun")
+    report_to: list[str] = Field(
+        [], description="trackers that the trainer knows", examples=[["tensorboard"]]
     )
     max_length: Positive = Field(64, description="tokens that a tower reads")
     bf16: bool = Field(True, description="bfloat16 matrix products, in training alone")

@@ -164,6 +164,14 @@ class StageFolder:
         single = self.table_path(table)
         if single.exists():
             return pl.read_parquet(single, memory_map=False)
+        return pl.concat([pl.read_parquet(p, memory_map=False) for p in self.shards(table)])
+
+    def shards(self, table: str) -> list[Path]:
+        """The files of a table that lies in shards, in order.
+
+        Raises:
+            WorkspaceError: If the stage has not made it.
+        """
         parts = sorted((self.path / table).glob("part-*.parquet"))
         if not parts:
             raise WorkspaceError.of(
@@ -172,7 +180,7 @@ class StageFolder:
                 expected=f"the table '{table}' of stage '{self.path.name}'",
                 fix=f"run the stage first: trivium run --until {self.path.name}",
             )
-        return pl.concat([pl.read_parquet(part, memory_map=False) for part in parts])
+        return parts
 
 
 @dataclass(frozen=True)

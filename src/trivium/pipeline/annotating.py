@@ -46,12 +46,13 @@ class AnnotateShards:
         from trivium.stages.annotate.cascading import FittedCascade
         from trivium.stages.annotate.labelling import label
 
-        folder, config = self.workspace.stage("annotate"), self.config
+        folder = self.workspace.stage("annotate")
+        items = self.workspace.stage("inputs").read("items").select("item_id", "judge_text")
+        config = self.config.for_catalog(len(items))
         fitted = FittedCascade.load(folder.path)
         assert fitted is not None
         panel = panel_of(self.workspace, config)
         prices = {judge.name: Prices.of(judge) for judge in config.annotate.judges}
-        items = self.workspace.stage("inputs").read("items").select("item_id", "judge_text")
         queries = self.workspace.stage("inputs").read("queries").select("query_id", "judge_text")
         drawn = drawn_queries(self.workspace, config)
         yields = None if self.pilot or drawn.is_empty() else folder.read(YIELDS)

@@ -70,6 +70,7 @@ def _as_asked(
 def _pairs(workspace: Workspace, config: Config) -> Iterator[pl.DataFrame]:
     """The pairs to label with their texts, shard by shard."""
     items = workspace.stage("inputs").read("items").select("item_id", "judge_text")
+    config = config.for_catalog(len(items))
     queries = workspace.stage("inputs").read("queries").select("query_id", "judge_text")
     folder, yields = workspace.stage("mine"), _learned(workspace, config)
     drawn = drawn_queries(workspace, config)

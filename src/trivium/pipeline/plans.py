@@ -47,7 +47,7 @@ _ROLES = ("mine.lexical", "mine.dense")
 _MINE = tuple(f"mine.{name}" for name in MineConfig.model_fields)
 _DEPTHS = ("examples.hard_positive_depth", "examples.hard_negative_depth")
 _LEARNING = (
-    *("examples.min_p_relevant", "examples.min_p_irrelevant"),
+    *("examples.by", "examples.min_p_relevant", "examples.min_p_irrelevant"),
     *("examples.max_positives", "examples.max_negatives", "examples.random_negatives"),
 )
 """What annotation reads too if it learns what its labels are good for: `annotate.pilot`."""
@@ -88,12 +88,15 @@ READS: Mapping[str, StageReads] = {
         upstream=("inputs", "mine"),
     ),
     "annotate": StageReads(
-        settings=("annotate", *_BAND, *_ROLES, *_DEPTHS, "examples.rules", "run.seed"),
+        settings=(
+            *("annotate", *_BAND, *_ROLES, *_DEPTHS),
+            *("examples.retrieved_depth", "examples.rules", "run.seed"),
+        ),
         upstream=("inputs", "mine", "judges"),
     ),
     "examples": StageReads(
-        settings=("examples", *_ROLES, "run.seed", "run.shard"),
-        upstream=("inputs", "mine", "annotate"),
+        settings=("examples", *_ROLES, "data.complete", "run.seed", "run.shard"),
+        upstream=("inputs", "mine", "judges", "annotate"),
     ),
     "train": StageReads(
         settings=("train", "evaluate.cutoff", "evaluate.gain", "data.complete", "run.seed"),

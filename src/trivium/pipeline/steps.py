@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import polars as pl
 
 from trivium.domain.disagreement import FOUND_BY, OVERLAP_SUMS, pool_found_by, pool_overlaps
+from trivium.domain.level_precision import precision_lines
 from trivium.domain.rank_overlap import ALL
+from trivium.foundation.console import say
 from trivium.foundation.tables import LEVELS
 from trivium.foundation.workspace import StageFolder, write_atomically, write_table
 from trivium.pipeline.job import Job, Outcome
 from trivium.pipeline.judging import annotate, judges
+from trivium.pipeline.prospects import measured_levels, will_it_pay
 from trivium.pipeline.queries_to_mine import QueriesToMine, queries_to_mine
 from trivium.pipeline.shards import run_shards, total
 from trivium.pipeline.work import ExampleShards, MineShards, seed_alone
+
+if TYPE_CHECKING:
+    from trivium.adapters.validation import Validation
 
 
 def inputs(job: Job, folder: StageFolder) -> Outcome:
@@ -60,48 +67,60 @@ def examples(job: Job, folder: StageFolder) -> Outcome:
     mined = job.table("mine", "queries")
     seed = seed_alone(job.table("inputs", "queries"), mined)
     shards = job.shards(mined) + job.shards(seed)
+    measured = measured_levels(job.workspace, job.config)
+    write_table(folder.table_path("level_precision"), measured)
     work = ExampleShards(job.workspace, job.config)
     counts = run_shards(job.executor, work, folder, "examples", shards)
     levels = total(counts, "levels")
     summary = [
         ", ".join(f"{levels[level]:,} {level}" for level in LEVELS if levels[level]),
         *(f"left out, {reason}: {n:,}" for reason, n in sorted(total(counts, "left_out").items())),
+        *precision_lines(measured),
+        will_it_pay(job.workspace, job.config).sentence,
     ]
     return {"examples": sum(shard["rows"] for shard in counts)}, summary
 
 
 def train(job: Job, folder: StageFolder) -> Outcome:
     """Train the towers on the examples."""
+    from trivium.adapters.example_store import shards_of
     from trivium.adapters.models import resolve_model
     from trivium.stages import train as stage
 
-    config, examples_ = job.config, job.table("examples", "examples")
+    config = job.config
+    say(f"  {will_it_pay(job.workspace, config).sentence}")
     items, queries = job.table("inputs", "items"), job.table("inputs", "queries")
-    validation = stage.validation_set(
-        queries,
-        items,
-        job.table("inputs", "qrels"),
-        config.train,
-        config.evaluate,
-        complete=config.data.complete,
-        seed=config.run.seed,
-    )
+    start = resolve_model(config.train.model or config.mine.model)
+
+    def validation() -> Validation:
+        return stage.validation_set(
+            queries,
+            items,
+            job.table("inputs", "qrels"),
+            config.train,
+            config.evaluate,
+            complete=config.data.complete,
+            seed=config.run.seed,
+            start=start,
+        )
+
     tower = stage.train(
-        examples_,
+        shards_of(job.workspace.stage("examples").shards("examples")),
         items,
-        queries.join(examples_.select("query_id").unique(), on="query_id", how="semi"),
+        queries,
         validation,
         config.train,
-        resolve_model(config.train.model or config.mine.model),
+        start,
         folder.path,
         config.run.seed,
     )
     write_table(folder.table_path("curves"), tower.curves)
     write_table(folder.table_path("chosen"), tower.chosen)
-    start = tower.curves["ndcg"].drop_nulls()[0]
+    before = tower.curves["ndcg"].drop_nulls()[0]
+    asked = (queries["part"] == "validation").sum()
     end = tower.chosen["ndcg"][-1]
     summary = [
-        f"validation NDCG {start:.4f} -> {end:.4f} on {validation.queries.height} queries",
+        f"validation NDCG {before:.4f} -> {end:.4f} on {asked} queries",
         *(f"stage {name} skipped: {why}" for name, why in tower.skipped.items()),
     ]
     return {"stages": tower.chosen.height}, summary

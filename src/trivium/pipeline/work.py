@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from trivium.domain.disagreement import depths_down_to, found_by, overlap_sums
+from trivium.domain.level_precision import bad_levels
 from trivium.domain.levels import deep_sample
 from trivium.foundation.config import Config
 from trivium.foundation.tables import candidates_schema, empty, labels_schema
@@ -119,7 +120,7 @@ class ExampleShards:
     config: Config
 
     def __call__(self) -> ShardWork:
-        """Load the catalog's ids and the human grades."""
+        """Load the catalog's ids, the human grades, and what they say of the levels."""
         from trivium.stages.examples import build_examples
 
         read = self.workspace.stage("inputs").read
@@ -130,6 +131,9 @@ class ExampleShards:
         mined = self.workspace.stage("mine").read("queries")
         seed = seed_alone(every, mined)
         config, size = self.config, self.config.run.shard
+        rules = config.examples.for_catalog(len(item_ids))
+        measured = self.workspace.stage("examples").read("level_precision")
+        without = () if rules.keep_bad_levels else bad_levels(measured)
         first_of_seed = -(-mined.height // size)
 
         def work(number: int) -> Done:
@@ -145,9 +149,10 @@ class ExampleShards:
                 candidates,
                 labels,
                 judgments.join(queries, on="query_id", how="semi"),
-                config.examples,
+                rules,
                 config.mine,
                 config.run.seed,
+                without,
             )
             levels = dict(made.group_by("level").len().sort("level").iter_rows())
             return made, {"left_out": left_out, "levels": levels}

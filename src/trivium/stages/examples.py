@@ -7,7 +7,7 @@ ids. Out: examples, at most 50 positives and 50 negatives a query, every row wit
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import polars as pl
 
@@ -27,6 +27,7 @@ def build_examples(
     config: ExamplesConfig,
     mine: MineConfig,
     seed: int,
+    without: Collection[str] = (),
 ) -> tuple[pl.DataFrame, dict[str, int]]:
     """Build the examples of some queries.
 
@@ -40,13 +41,14 @@ def build_examples(
         config: The levels' depths, band, floors and caps.
         mine: Which channels are lexical, which dense.
         seed: Seed of the random negatives.
+        without: Levels to leave out, worse than chance.
 
     Returns:
         Examples sorted by query, level and item; and the pairs left out, counted by reason.
     """
     pair = ["query_id", "item_id"]
     machine, left_out = levels.machine_levels(
-        candidates.join(judgments, on=pair, how="anti"), settled(labels), config, mine
+        candidates.join(judgments, on=pair, how="anti"), settled(labels), config, mine, without
     )
     human, more = levels.seed_levels(judgments)
     known = pl.concat([candidates.select(pair), judgments.select(pair)])

@@ -155,5 +155,6 @@ def _cosines(
         named = table.select(key, pl.col("text").alias(f"{key}_text"))
         texts = texts.join(named, on=key, how="left", maintain_order="left")
     encoder = Tower.load(resolve_model(tower))
-    asked, offered = (encoder.encode(texts[f"{k}_text"].to_list()) for k in ("query_id", "item_id"))
+    asked = encoder.encode(texts["query_id_text"].to_list(), "queries")
+    offered = encoder.encode(texts["item_id_text"].to_list())
     return np.asarray(np.einsum("ij,ij->i", asked, offered), dtype=np.float32)

@@ -6,6 +6,7 @@ retrieved or that shares words with the query though no channel retrieved it.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -13,7 +14,8 @@ import polars as pl
 from trivium.adapters.channels import build_channel
 from trivium.adapters.channels.run_files import RunFilesChannel
 from trivium.adapters.channels.words import tokens
-from trivium.domain.disagreement import merge_runs
+from trivium.domain.found_pairs import FoundPairs
+from trivium.domain.ids import Ids
 from trivium.domain.tfidf import CatalogTfidf
 from trivium.foundation.config import DataConfig
 from trivium.foundation.console import say
@@ -22,6 +24,8 @@ from trivium.foundation.tables import RUNS, candidates_schema, empty, validate
 
 TOKEN_SIMILAR = 200
 BAND = (0.2, 0.6)
+_RUN = replace(RUNS, key=())
+"""Repeated pairs are seen when the runs are put together."""
 
 
 class Miner:
@@ -71,30 +75,27 @@ class Miner:
             Candidates (`tables.candidates_schema`) sorted by query_id and item_id. `tfidf` is
             there for every pair; token-similar pairs have no ranks and `channels` 0.
         """
-        schema = candidates_schema(self._names)
         if not queries.height:
-            return empty(schema)
-        retrieved = merge_runs(self._search(queries), self._names)
-        retrieved = retrieved.with_columns(self._tfidf.cosines(queries, retrieved))
+            return empty(candidates_schema(self._names))
+        queries = queries.select("query_id", "text").sort("query_id")
+        found = FoundPairs.of(self._search(queries), Ids(queries["query_id"]), self._tfidf.items)
         low, high = self._band
-        similar = self._tfidf.token_similar(
-            queries, retrieved, n=self._token_similar, low=low, high=high, seed=self._seed
-        ).with_columns(channels=pl.lit(0, dtype=pl.Int8))
-        both = pl.concat([retrieved, similar], how="diagonal")
-        return both.select(list(schema.columns)).sort("query_id", "item_id")
+        beside = self._tfidf.beside(
+            queries, found.pairs, n=self._token_similar, low=low, high=high, seed=self._seed
+        )
+        return found.table(beside.cosines, beside.similar)
 
     def check(self, queries: pl.DataFrame) -> list[str]:
         """Say what the run channels hold for all queries to mine; see `RunFilesChannel.check`."""
         runs = [channel for channel in self._channels if isinstance(channel, RunFilesChannel)]
         return [line for channel in runs for line in channel.check(queries)]
 
-    def _search(self, queries: pl.DataFrame) -> pl.DataFrame:
-        queries = queries.select("query_id", "text")
-        runs = []
+    def _search(self, queries: pl.DataFrame) -> dict[str, pl.DataFrame]:
+        runs = {}
         for name, channel in zip(self._names, self._channels, strict=True):
             found = channel.search(queries, self._depth)
-            runs.append(validate(found, RUNS, f"runs of channel '{name}'"))
-        return pl.concat(runs)
+            runs[name] = validate(found, _RUN, f"runs of channel '{name}'")
+        return runs
 
 
 def mine(

@@ -8,7 +8,7 @@ that the stage before it chose, and never ends worse on validation than it start
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,17 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from trivium.domain.curriculum import known_relevant, stages_of, training_rows
-from trivium.domain.measures import measure
+from trivium.adapters.example_store import ExampleStore, build_store
+from trivium.adapters.validation import Validation
+from trivium.domain.curriculum import stages_of
 from trivium.foundation.config import EvaluateConfig
 from trivium.foundation.console import say
 from trivium.foundation.errors import InputError
 from trivium.foundation.tables import RELEVANT
 from trivium.foundation.train_config import StageConfig, TrainConfig
-from trivium.foundation.workspace import read_json, write_json, write_table
+from trivium.foundation.workspace import read_json, write_json
+
+_FOUND = 20
 
 
 @dataclass(frozen=True)
@@ -43,42 +46,6 @@ class TrainedTower:
     skipped: dict[str, str]
 
 
-@dataclass(frozen=True)
-class Validation:
-    """Full ranking of a fixed set of items for the validation queries.
-
-    Attributes:
-        queries: Columns query_id, text.
-        items: Columns item_id, text, sorted by item_id.
-        qrels: Columns query_id, item_id, grade.
-        config: Cut-off and gain.
-        complete: Whether the qrels name every relevant item.
-    """
-
-    queries: pl.DataFrame
-    items: pl.DataFrame
-    qrels: pl.DataFrame
-    config: EvaluateConfig
-    complete: bool
-
-    def ndcg(self, model: Any, max_length: int | None = None) -> float:
-        """Mean graded NDCG of a sentence-transformers model, which may be cut to some tokens."""
-        from trivium.adapters.towers import Tower, retrieve
-
-        cutoff = self.config.cutoff
-        run = retrieve(Tower(model, max_length), self.queries, self.items, cutoff)
-        values = measure(
-            run,
-            self.qrels,
-            cutoff=cutoff,
-            depth=cutoff,
-            gain=self.config.gain,
-            complete=self.complete,
-        )
-        mean = values.filter(pl.col("measure") == f"nDCG@{cutoff}")["value"].mean()
-        return round(float(mean or 0.0), 6)  # type: ignore[arg-type]
-
-
 def validation_set(
     queries: pl.DataFrame,
     items: pl.DataFrame,
@@ -88,8 +55,22 @@ def validation_set(
     *,
     complete: bool,
     seed: int,
+    start: str | None = None,
 ) -> Validation:
-    """Choose what validation ranks: every judged item of its queries, and random ones besides.
+    """Choose what validation ranks.
+
+    That is every judged item of its queries, the first 20 that the starting tower finds among all
+    items for each of them (what is likely to stand in the way), and random items besides.
+
+    Args:
+        queries: The queries with their parts and texts.
+        items: The catalog with its texts.
+        qrels: Their grades.
+        train: How many items.
+        evaluate: Cut-off and gain.
+        complete: Whether the qrels name every relevant item.
+        seed: Seed of the random items.
+        start: The starting tower; without one its finds are left out.
 
     Raises:
         InputError: If no validation query has a relevant item.
@@ -103,19 +84,31 @@ def validation_set(
             expected="judged queries, to choose checkpoints by",
             fix="raise split.validation, or give more judgments",
         )
-    judged = items.filter(pl.col("item_id").is_in(qrels["item_id"].implode()))
-    others = items.filter(~pl.col("item_id").is_in(qrels["item_id"].implode()))
-    room = others.height if train.validation_items == 0 else train.validation_items - judged.height
-    kept = others.sample(min(max(room, 0), others.height), seed=seed, shuffle=True)
-    pool = pl.concat([judged, kept]).select("item_id", "text").sort("item_id")
+    room = train.validation_items or items.height
+    pool = items.join(qrels.select("item_id").unique(), on="item_id", how="semi")
+    if start and pool.height < room < items.height:
+        found = _found(start, queries, items, train.max_length)
+        others = found.join(pool, on="item_id", how="anti").head(room - pool.height)
+        pool = pl.concat([pool, items.join(others, on="item_id", how="semi")])
+    others = items.join(pool, on="item_id", how="anti")
+    kept = others.sample(min(max(room - pool.height, 0), others.height), seed=seed, shuffle=True)
+    pool = pl.concat([pool, kept]).select("item_id", "text").sort("item_id")
     return Validation(queries.sort("query_id"), pool, qrels, evaluate, complete)
 
 
+def _found(start: str, queries: pl.DataFrame, items: pl.DataFrame, max_length: int) -> pl.DataFrame:
+    """What a tower finds, the first items of all queries first: column item_id."""
+    from trivium.adapters.towers import Tower, retrieve
+
+    run = retrieve(Tower.load(start, max_length), queries, items.sort("item_id"), _FOUND)
+    return run.sort("rank", "query_id").select("item_id").unique(maintain_order=True)
+
+
 def train(
-    examples: pl.DataFrame,
+    examples: Iterable[pl.DataFrame],
     items: pl.DataFrame,
     queries: pl.DataFrame,
-    validation: Validation,
+    validation: Callable[[], Validation],
     config: TrainConfig,
     start: str,
     folder: Path,
@@ -124,10 +117,11 @@ def train(
     """Train a tower on examples; a rerun after a kill carries on where it stopped.
 
     Args:
-        examples: The examples of all levels.
+        examples: The examples of all levels in parts, all of a query in one part; they are read
+            once, and never all at a time.
         items: Columns item_id, text: the catalog.
         queries: Columns query_id, text: every query of the examples.
-        validation: Chooses the checkpoints.
+        validation: Makes what chooses the checkpoints; called once.
         config: The recipe or the stages.
         start: Model to start from.
         folder: Where the stages' checkpoints and the final model go.
@@ -136,31 +130,26 @@ def train(
     Raises:
         InputError: If no stage at all finds examples to train on.
     """
-    from sentence_transformers import SentenceTransformer
-
-    items, queries = items.sort("item_id"), queries.sort("query_id")
-    stages = stages_of(config)
-    model, skipped = start, {}
-    curves, chosen = [], []
-    ndcg = _once(
-        folder / "start.json",
-        lambda: validation.ndcg(SentenceTransformer(start), config.max_length),
-    )
+    store = build_store(folder / "store", examples, queries, items)
+    kept = _kept_validation(folder / "validation", validation)
+    ndcg = _once(folder / "start.json", lambda: _ndcg_of(start, kept, config))
     say(f"  start: validation NDCG {ndcg:.4f}")
-    for number, stage in enumerate(stages, start=1):
+    models = {"start": (start, ndcg), "best": (start, ndcg)}
+    skipped: dict[str, str] = {}
+    curves, chosen = [], []
+    for number, stage in enumerate(stages_of(config), start=1):
         place = folder / f"{number:02d}-{stage.name}"
-        result = _finished(place) or _train_one(
-            model, ndcg, stage, examples, items, queries, validation, config, place, seed
-        )
+        result = _train_one(models[stage.start], stage, store, config, place, seed)
         if result is None:
             skipped[stage.name] = _why_skipped(stage)
             say(f"  {stage.name}: skipped, {skipped[stage.name]}")
+            models[stage.name] = models[stage.start]
             continue
-        model = str(folder / result["model"]) if result["model"] else model
-        before, ndcg = ndcg, result["ndcg"]
-        say(f"  {stage.name}: validation NDCG {ndcg:.4f} at step {result['step']}")
-        curves.append(_curve(place, stage.name, before))
-        chosen.append({"stage": stage.name, "step": result["step"], "ndcg": ndcg})
+        model, step, ndcg, curve = result
+        say(f"  {stage.name}: validation NDCG {ndcg:.4f} at step {step}")
+        models[stage.name] = models["best"] = (model, ndcg)
+        curves.append(curve)
+        chosen.append({"stage": stage.name, "step": step, "ndcg": ndcg})
     if not chosen:
         raise InputError.of(
             "examples",
@@ -168,52 +157,32 @@ def train(
             expected="examples for at least one stage",
             fix="lower train.stages.min_p_relevant, mine more queries, or give more judgments",
         )
-    final = _copy_model(model, folder / "model")
+    final = _copy_model(models["best"][0], folder / "model")
     return TrainedTower(final, pl.concat(curves), pl.DataFrame(chosen), skipped)
 
 
 def _train_one(
-    model: str,
-    ndcg: float,
+    start: tuple[str, float],
     stage: StageConfig,
-    examples: pl.DataFrame,
-    items: pl.DataFrame,
-    queries: pl.DataFrame,
-    validation: Validation,
+    store: ExampleStore,
     config: TrainConfig,
     place: Path,
     seed: int,
-) -> dict[str, Any] | None:
-    from trivium.adapters.training import train_stage
+) -> tuple[str, int, float, pl.DataFrame] | None:
+    from trivium.adapters.training import StageTask, train_stage
 
-    query_ids, item_ids = queries["query_id"].to_list(), items["item_id"].to_list()
-    rows = training_rows(examples, stage, query_ids, item_ids, seed)
+    rows = store.rows(stage, seed, place / "rows")
     if rows is None:
         return None
-    say(f"  {stage.name}: {stage.loss}, {stage.steps} steps of {stage.batch}")
+    say(f"  {stage.name}: {stage.loss}, {rows.steps} steps of {stage.batch}")
+    model, ndcg = start
+    validation = store.folder.parent / "validation"
     trained = train_stage(
-        model,
-        ndcg,
-        stage,
-        rows,
-        known_relevant(examples, query_ids, item_ids),
-        queries["text"].to_list(),
-        items["text"].to_list(),
-        validation.ndcg,
-        config,
-        place,
-        seed,
+        StageTask(model, ndcg, stage, config, store.folder, validation, place, seed)
     )
-    write_table(place / "curve.parquet", trained.curve)
-    moved = trained.best_step > 0
-    result = {
-        "model": f"{place.name}/model" if moved else None,
-        "step": trained.best_step,
-        "ndcg": trained.best_ndcg,
-    }
-    write_json(place / "result.json", result)
-    shutil.rmtree(place / "checkpoints", ignore_errors=True)
-    return result
+    shutil.rmtree(place / "rows", ignore_errors=True)
+    curve = _with_start(trained.curve, stage.name, ndcg)
+    return trained.model, trained.best_step, trained.best_ndcg, curve
 
 
 def _why_skipped(stage: StageConfig) -> str:
@@ -223,22 +192,27 @@ def _why_skipped(stage: StageConfig) -> str:
     return f"no positive among {positives}, or no negative among {negatives or 'no levels'}"
 
 
-def _finished(place: Path) -> dict[str, Any] | None:
-    return read_json(place / "result.json")
+def _kept_validation(folder: Path, make: Callable[[], Validation]) -> Validation:
+    if not Validation.is_saved(folder):
+        make().save(folder)
+    return Validation.load(folder)
 
 
-def _curve(place: Path, stage: str, before: float) -> pl.DataFrame:
-    start = pl.DataFrame(
-        {"step": [0], "loss": [None], "ndcg": [before]},
-        schema={"step": pl.Int64, "loss": pl.Float64, "ndcg": pl.Float64},
-    )
-    curve = pl.concat([start, pl.read_parquet(place / "curve.parquet", memory_map=False)])
-    return curve.select(pl.lit(stage).alias("stage"), "step", "loss", "ndcg")
+def _ndcg_of(model: str, validation: Validation, config: TrainConfig) -> float:
+    from sentence_transformers import SentenceTransformer
+
+    return validation.ndcg(SentenceTransformer(model), config.max_length)
+
+
+def _with_start(curve: pl.DataFrame, stage: str, before: float) -> pl.DataFrame:
+    start = pl.DataFrame({"step": [0], "loss": [None], "ndcg": [before]}, schema=curve.schema)
+    both = pl.concat([start, curve])
+    return both.select(pl.lit(stage).alias("stage"), "step", "loss", "ndcg")
 
 
 def _once(path: Path, compute: Callable[[], float]) -> float:
     """Compute a figure, or read it if an earlier, killed run already did."""
-    known = read_json(path)
+    known: dict[str, Any] | None = read_json(path)
     if known is None:
         known = {"ndcg": compute()}
         write_json(path, known)

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from trivium.adapters.indexes.flat import FlatIndex
 from trivium.adapters.locks import alone
 from trivium.adapters.models import model_fingerprint
-from trivium.adapters.towers import FlatIndex, Tower, Vectors
+from trivium.adapters.towers import Tower, Vectors
 from trivium.domain.postings import Hits, runs_table
 from trivium.foundation.channel_config import DenseConfig
 from trivium.foundation.config import DataConfig

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from trivium.adapters.judges import Answers, Judge
 from trivium.adapters.judges.trees import Forest
 from trivium.adapters.models import model_fingerprint
+from trivium.adapters.tower_texts import Side
 from trivium.adapters.towers import Tower, Vectors
 from trivium.domain.pair_features import FEATURES, Vocabulary, pair_features
 from trivium.foundation.errors import WorkspaceError
@@ -138,7 +139,7 @@ class Cosines:
     def __init__(self, model: str, kept: int = _KEPT_VECTORS) -> None:
         self._model = model
         self._kept = kept
-        self._vectors: dict[str, Vectors] = {}  # the one asked for last comes last
+        self._vectors: dict[tuple[Side, str], Vectors] = {}  # the one asked for last comes last
 
     @cached_property
     def fingerprint(self) -> str:
@@ -156,23 +157,23 @@ class Cosines:
         Args:
             pairs: Columns query_text and item_text.
         """
-        queries, items = pairs["query_text"].to_list(), pairs["item_text"].to_list()
-        vectors = self._look_up(list(dict.fromkeys(queries + items)))
-        left = np.array([vectors[text] for text in queries])  # (pairs, dimension)
-        right = np.array([vectors[text] for text in items])
+        left = self._look_up(pairs["query_text"].to_list(), "queries")  # (pairs, dimension)
+        right = self._look_up(pairs["item_text"].to_list(), "items")
         cosines: NDArray[np.float32] = np.einsum("pd,pd->p", left, right)
         return cosines
 
-    def _look_up(self, texts: list[str]) -> dict[str, Vectors]:
-        """Vectors of distinct texts, of which only those not kept are encoded."""
-        new = [text for text in texts if text not in self._vectors]
+    def _look_up(self, texts: list[str], side: Side) -> Vectors:
+        """Vectors of texts, (texts, dimension), of which only those not kept are encoded."""
+        keys = [(side, text) for text in texts]
+        new = [key for key in dict.fromkeys(keys) if key not in self._vectors]
         if new:
-            self._vectors |= zip(new, self.tower.encode(new, "texts"), strict=True)
-        found = {text: self._vectors.pop(text) for text in texts}
+            encoded = self.tower.encode([text for _, text in new], side)
+            self._vectors |= zip(new, encoded, strict=True)
+        found = {key: self._vectors.pop(key) for key in dict.fromkeys(keys)}
         self._vectors |= found
-        for text in list(self._vectors)[: max(0, len(self._vectors) - self._kept)]:
-            del self._vectors[text]
-        return found
+        for key in list(self._vectors)[: max(0, len(self._vectors) - self._kept)]:
+            del self._vectors[key]
+        return np.array([found[key] for key in keys])
 
 
 def graded(log_odds: NDArray[np.float64]) -> NDArray[np.float32]:

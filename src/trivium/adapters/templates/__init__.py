@@ -1,4 +1,4 @@
-"""The HTML templates, and the one way in which each kind of value is written."""
+"""The templates of pages, and the one way in which each kind of value is written."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ _MINUS = str.maketrans("-", "\u2212")
 
 
 def render(name: str, view: Mapping[str, Any]) -> str:
-    """Fill a template of this folder; all text is escaped, a name without a value is an error."""
+    """Fill a template of this folder: in HTML text is escaped; an absent value is an error."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
         loader=PackageLoader("trivium.adapters"),
-        autoescape=True,
+        autoescape=name.endswith(".html"),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     writers = (number, difference, percent, probability, count, words, duration, setting, limits)
+    writers += (with_limits, gain_in_words)
     environment.filters |= {writer.__name__: writer for writer in writers}
     return environment.get_template(name).render(view)
 

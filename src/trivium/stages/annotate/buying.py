@@ -43,7 +43,7 @@ def buy(
 ) -> Bought:
     """Choose candidates, have them labelled, and count what came of it.
 
-    Without a pilot, on which nothing rests, examples are counted whatever the floors of confidence.
+    Without a pilot, on which nothing rests, examples are counted by grade, whatever the floors.
 
     Args:
         candidates: Of some queries.
@@ -59,8 +59,8 @@ def buy(
     del left_out["kept"]
     if unanswered:
         left_out["no judge answered"] = unanswered
-    floors = {} if config.annotate.pilot else {"min_p_relevant": 0.0, "min_p_irrelevant": 0.0}
-    rules = config.examples.model_copy(update=floors)
+    counted = {} if config.annotate.pilot else {"by": "grade"}
+    rules = config.examples.model_copy(update=counted)
     made, _without = machine_levels(candidates, settled(labels), rules, config.mine)
     counts = tally(chosen.offered, labels, made)
     foreseen = {} if yields is None else _foreseen(candidates, chosen, config, yields)

@@ -73,8 +73,8 @@ def select(
     if there is a pilot; else the rules of the levels take turns, whatever band or channels.
 
     Of a stratum the best ranks come first, or in a pilot any, by lot, so that the yield is that of
-    the whole stratum; what no channel found is always drawn by lot, so that no end of the TF-IDF
-    band takes it all.
+    the whole stratum; token-similar pairs, and what no channel found, are always drawn by lot, so
+    that neither an end of the TF-IDF band nor the ranks just out of sight take it all.
 
     Args:
         candidates: A candidates table, or a shard of one.
@@ -116,10 +116,10 @@ def _ordered(usable: pl.DataFrame, *, by_lot: bool, seed: int) -> pl.DataFrame:
     lot = pl.Series("lot", _hashes(pairs, seed))
     if by_lot:
         return usable.with_columns(lot).sort("query_id", "lot", "item_id")
-    tie = pl.when(pl.col("best").is_null()).then(pl.col("lot").cast(pl.Float64))
-    return usable.with_columns(lot).sort(
-        "query_id", "best", tie.otherwise(-pl.col("tfidf")), "item_id", nulls_last=True
-    )
+    drawn = pl.col("best").is_null() | (pl.col("stratum") == "token_similar")
+    best = pl.when(~drawn).then("best")
+    tie = pl.when(drawn).then(pl.col("lot").cast(pl.Float64)).otherwise(-pl.col("tfidf"))
+    return usable.with_columns(lot).sort("query_id", best, tie, "item_id", nulls_last=True)
 
 
 def _in_turn(usable: pl.DataFrame, config: AnnotateConfig) -> pl.DataFrame:
