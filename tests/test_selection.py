@@ -224,6 +224,27 @@ def test_dealing_equals_dealing_one_pair_at_a_time(candidates, cap, explore, bud
     assert chosen(candidates, config).pairs.rows() == plain_deal(candidates, config, None)
 
 
+def test_token_similar_pairs_are_drawn_by_lot_however_deep_they_were_found(candidates):
+    """Out of sight begins at rank 60: of what lies there the nearest must not take every place."""
+    config = config_of(pairs_per_query=500, budgets={"token_similar": 4})
+    config = config.model_copy(update={"examples": ExamplesConfig(retrieved_depth=60)})
+    offered = placed(candidates, config.annotate, config.examples, config.mine)
+    similar = offered.filter(stratum="token_similar")
+    assert 0 < similar["best"].null_count() < len(similar)
+    assert similar["best"].min() > 60
+    got = chosen(candidates, config).pairs.filter(stratum="token_similar")
+    hashed = hash_strings(
+        [f"{q}\t{i}" for q, i in similar.select("query_id", "item_id").rows()], SEED
+    )
+    lots = sorted(zip(hashed.tolist(), similar.select("query_id", "item_id").rows(), strict=True))
+    drawn = {
+        q: [pair for _, pair in lots if pair[0] == q][:4] for q in similar["query_id"].unique()
+    }
+    assert set(got.select("query_id", "item_id").rows()) == {
+        p for own in drawn.values() for p in own
+    }
+
+
 def test_bands_and_channels_are_told_apart(candidates):
     config = config_of(rank_bands=[100, 50, 10])
     got = placed(candidates, config.annotate, config.examples, config.mine)

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import dataclasses
+import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -199,15 +202,28 @@ def test_every_loss_trains(tmp_path, loss, by_distance):
     assert np.isfinite(trained.curve["loss"].drop_nulls().to_list()).all()
 
 
+@pytest.fixture(scope="module")
+def without_dropout(tmp_path_factory) -> str:
+    folder = tmp_path_factory.mktemp("model") / "still"
+    shutil.copytree(MODEL, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    (folder / "config.json").write_text(json.dumps(config))
+    return str(folder)
+
+
 @pytest.mark.slow
-def test_two_processes_share_every_batch(tmp_path):
+def test_two_processes_share_every_batch(tmp_path, without_dropout):
     two = CONFIG.model_copy(update={"processes": 2, "validations": 1, "bf16": False})
     stage = stage_of("mnr", steps=3, negatives=["seed_negative"], learning_rate=1e-4)
-    shared = train(tmp_path / "two", stage, -1.0, two)
-    alone = train(tmp_path / "one", stage, -1.0, two.model_copy(update={"processes": 1}))
-    assert shared.best_step == alone.best_step == 3
+    weights = []
+    for processes in (2, 1):
+        config = two.model_copy(update={"processes": processes})
+        task = task_of(tmp_path / str(processes), stage, -1.0, config)
+        trained = train_stage(dataclasses.replace(task, start=without_dropout))
+        assert trained.best_step == 3
+        weights.append(load_file(Path(trained.model) / "model.safetensors"))
     start = load_file(Path(MODEL) / "model.safetensors")
-    models = (load_file(Path(run.model) / "model.safetensors") for run in (shared, alone))
-    moved = [torch.cat([(m[k] - start[k]).flatten() for k in m]) for m in models]
+    moved = [torch.cat([(w[k] - start[k]).flatten() for k in w]) for w in weights]
     assert moved[0].norm() > 0
-    assert torch.cosine_similarity(*moved, dim=0) > 0.9  # the same rows; dropout differs
+    assert torch.cosine_similarity(*moved, dim=0) > 0.95

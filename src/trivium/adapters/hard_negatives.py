@@ -8,9 +8,10 @@ from typing import Any
 
 import polars as pl
 
-from trivium.adapters.models import resolve_model
+from trivium.adapters.tower_texts import Side
+from trivium.adapters.towers import Encodes, Vectors
 from trivium.foundation.console import say
-from trivium.foundation.errors import DependencyError, InputError
+from trivium.foundation.errors import InputError
 from trivium.foundation.tables import EXAMPLES
 
 SETTINGS: Mapping[str, Any] = MappingProxyType(
@@ -32,8 +33,7 @@ def mine_negatives(
     positives: pl.DataFrame,
     queries: pl.DataFrame,
     items: pl.DataFrame,
-    model: str,
-    max_length: int | None = None,
+    tower: Encodes,
 ) -> pl.DataFrame:
     """Mine negatives for positives with `sentence_transformers.util.mine_hard_negatives`.
 
@@ -45,24 +45,23 @@ def mine_negatives(
         positives: Columns query_id, item_id: human positives.
         queries: Columns query_id, text.
         items: Columns item_id, text: the catalog; of items with one text the first counts.
-        model: Tower to mine with, as `resolve_model` takes it.
-        max_length: Tokens that it reads; its own limit when absent.
+        tower: Encodes the texts; the search and the choice are sentence-transformers'.
 
     Returns:
         `tables.EXAMPLES` of level `mined_negative`, ungraded, sorted by query and item.
 
     Raises:
         InputError: If no positive has a query and an item.
-        DependencyError: If there is no such model.
     """
     from datasets import Dataset
     from sentence_transformers.util import mine_hard_negatives
 
     pairs = _with_texts(positives, queries, items)
     say(f"  mining negatives of {pairs['query_id'].n_unique():,} queries in {items.height:,} items")
+    encoder: Any = _Encoder(tower)
     mined = mine_hard_negatives(
         Dataset.from_dict({"query": pairs["query"].to_list(), "item": pairs["item"].to_list()}),
-        _load(model, max_length),
+        encoder,
         corpus=items.sort("item_id")["text"].to_list(),
         verbose=False,
         **SETTINGS,
@@ -75,6 +74,38 @@ def mine_negatives(
         _first_of_each_text(items), on="text"
     )
     return _as_examples(named.join(positives, on=["query_id", "item_id"], how="anti"))
+
+
+class _Encoder:
+    """A tower with the methods of a SentenceTransformer that the miner calls.
+
+    Its own encoding draws progress bars wherever it runs, and is slower at equal vectors.
+    """
+
+    device = "cpu"
+
+    def __init__(self, tower: Encodes) -> None:
+        self._tower = tower
+        self._dimension = 0
+
+    def encode_query(self, texts: list[str], **_: Any) -> Vectors:
+        return self._encode(texts, "queries")
+
+    def encode_document(self, texts: list[str], **_: Any) -> Vectors:
+        return self._encode(texts, "items")
+
+    def get_embedding_dimension(self) -> int:
+        return self._dimension
+
+    def similarity_pairwise(self, queries: Vectors, items: Vectors) -> Any:
+        import torch
+
+        return torch.from_numpy((queries * items).sum(axis=1))  # cosines: the vectors are unit
+
+    def _encode(self, texts: list[str], side: Side) -> Vectors:
+        vectors = self._tower.encode(texts, side)
+        self._dimension = vectors.shape[1]
+        return vectors
 
 
 def _with_texts(
@@ -94,23 +125,6 @@ def _with_texts(
             fix="give judgments, and a share of them to split.seed",
         )
     return pairs
-
-
-def _load(model: str, max_length: int | None) -> Any:
-    from sentence_transformers import SentenceTransformer
-
-    try:
-        loaded = SentenceTransformer(resolve_model(model))
-    except (OSError, ValueError) as error:
-        raise DependencyError.of(
-            f"model '{model}'",
-            got=(str(error).splitlines() or [type(error).__name__])[0],
-            expected="a sentence-transformers model",
-            fix="correct the name, or download the model first",
-        ) from None
-    if max_length:
-        loaded.max_seq_length = min(max_length, loaded.max_seq_length or max_length)
-    return loaded
 
 
 def _first_of_each_text(items: pl.DataFrame) -> pl.DataFrame:

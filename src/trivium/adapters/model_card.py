@@ -107,20 +107,26 @@ def write_card(folder: Path, facts: CardFacts) -> Path:
 def _view(facts: CardFacts) -> dict[str, Any]:
     name, hub = _named(facts.start)
     chosen = {row["stage"]: row for row in facts.chosen.to_dicts()}
-    moved = any(row["step"] > 0 for row in chosen.values())
     return {
         "facts": facts,
         "start": name,
         "hub": name if hub else None,
-        "moved": moved,
-        "stages": [
-            {"stage": stage, "chosen": chosen.get(stage.name), "why": facts.skipped.get(stage.name)}
-            for stage in facts.stages
-        ],
+        "moved": any(row["step"] > 0 for row in chosen.values()),
+        "stages": [_stage(stage, chosen.get(stage.name), facts) for stage in facts.stages],
         "levels": _levels(facts.levels),
         "curve": facts.curves.filter(pl.col("ndcg").is_not_null()).to_dicts(),
         "results": _results(facts),
     }
+
+
+def _stage(
+    stage: StageConfig, chosen: Mapping[str, Any] | None, facts: CardFacts
+) -> dict[str, Any]:
+    """A stage, and the step that it chose or why it has none."""
+    if chosen is None:
+        why = facts.skipped.get(stage.name, "no examples")
+        return {"stage": stage, "chosen": f"skipped: {why}", "ndcg": None}
+    return {"stage": stage, "chosen": chosen["step"] or "its start", "ndcg": chosen["ndcg"]}
 
 
 def _named(model: str) -> tuple[str, bool]:

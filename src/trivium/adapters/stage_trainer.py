@@ -32,6 +32,8 @@ from trivium.foundation.train_config import StageConfig
 
 _METRIC = "eval_ndcg"
 _LOSS_FILE = "loss.pt"
+_OWN_RATE = {r"^(log_t|bias)$": 1e-2}
+"""What bce learns beside the tower: at the tower's rate it would hardly move in some 100 steps."""
 _SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 
 
@@ -106,6 +108,7 @@ def _arguments(
         max_steps=steps,
         per_device_train_batch_size=max(1, stage.batch // config.processes),
         learning_rate=stage.learning_rate,
+        learning_rate_mapping=_OWN_RATE if stage.loss == "bce" else None,
         lr_scheduler_type=_SCHEDULES[stage.schedule],
         warmup_steps=stage.warmup,
         bf16=config.bf16,

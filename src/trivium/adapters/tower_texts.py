@@ -181,7 +181,7 @@ def _limit(module: Any) -> int:
     if _is_static(module):
         truncation = module.tokenizer.truncation
         return int(truncation["max_length"]) if truncation else _UNLIMITED
-    return int(module.max_seq_length or _UNSTATED)
+    return int(getattr(module, "max_seq_length", None) or _UNSTATED)
 
 
 def _is_static(module: Any) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import polars as pl
@@ -173,7 +173,14 @@ def _batches(
             yield np.array(members), [tokens[row] for row in filled]
 
 
-def retrieve(tower: Tower, queries: pl.DataFrame, items: pl.DataFrame, k: int) -> pl.DataFrame:
+class Encodes(Protocol):
+    """Turns the texts of a side into unit vectors, as `Tower` does."""
+
+    def encode(self, texts: Sequence[str], side: Side = "items") -> Vectors:
+        """Unit vectors, float32 of shape (texts, dimension)."""
+
+
+def retrieve(tower: Encodes, queries: pl.DataFrame, items: pl.DataFrame, k: int) -> pl.DataFrame:
     """Search items with a tower.
 
     Args:

@@ -27,6 +27,8 @@ from trivium.api.arguments import (
     with_model_texts,
 )
 from trivium.api.explaining import explain as explain
+from trivium.api.exporting import export_examples as export_examples
+from trivium.api.exporting import export_model as export_model
 from trivium.api.overlaps import compare_runs as compare_runs
 from trivium.api.overlaps import overlap as overlap
 from trivium.domain.judgments import consensus
@@ -128,7 +130,8 @@ def build_examples(
         **settings: Settings of `[examples]`, and lexical and dense of `[mine]`.
 
     Returns:
-        Examples: query_id, item_id, level, grade, p_relevant, p_irrelevant, source, reason.
+        Examples: query_id, item_id, level, grade, p_relevant, p_irrelevant, expected_grade,
+        confidence, source, reason.
 
     Raises:
         InputError: If a table is faulty, or a candidate names an unknown item or query.

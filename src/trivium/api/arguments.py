@@ -43,6 +43,8 @@ _READS: Mapping[str, tuple[str, ...]] = {
     ),
     "build_examples": (*_EXAMPLES, *_ROLES),
     "train": ("train", *_TEXTS, "data.complete", "evaluate.cutoff", "evaluate.gain"),
+    "export_model": (*_TEXTS, "data.complete", "evaluate.cutoff", "evaluate.gain"),
+    "export_examples": _TEXTS,
     "evaluate": (
         *("evaluate", "data.complete", *_TEXTS, "train.max_length"),
         *("mine.model", "data.synonyms"),

@@ -312,7 +312,6 @@ def _add_stage(name: str, words: str) -> None:
 for _name, _words in {
     "mine": "Search the channels for every training query.",
     "examples": "Make examples of five levels of difficulty.",
-    "train": "Train the tower through the curriculum.",
     "evaluate": "Measure the trained tower, the start and BM25 on the test queries.",
     "report": "Write the HTML report and print the results.",
 }.items():

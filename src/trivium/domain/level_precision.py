@@ -95,8 +95,15 @@ def bad_levels(table: pl.DataFrame) -> tuple[str, ...]:
 
 
 def precision_lines(table: pl.DataFrame) -> list[str]:
-    """Say of each level how often it is right, in a line."""
-    return [_line(row) for row in table.to_dicts()]
+    """Say of each level how often it is right, and for which levels no human grade speaks."""
+    lines = []
+    for part in table["part"].unique(maintain_order=True):
+        rows = table.filter(part=part).to_dicts()
+        lines += [_line(row) for row in rows if row["precision"] is not None]
+        mute = [row["level"] for row in rows if row["precision"] is None]
+        if mute:
+            lines.append(f"no human grade of {_who(part)} queries says how good: {', '.join(mute)}")
+    return lines
 
 
 def _placed(graded: pl.DataFrame, config: ExamplesConfig, mine: MineConfig) -> pl.DataFrame:
@@ -148,7 +155,7 @@ def _row(pairs: pl.DataFrame, resamples: int, seed: int) -> dict[str, Any]:
 
 
 def _counts(pairs: pl.DataFrame) -> Floats:
-    """Pairs taken, under the rule, and sure, each followed by those that are right, (queries, 6)."""
+    """Pairs taken, under the rule, and sure, each with those that are right, (queries, 6)."""
     right, named = pl.col("right"), ("taken", "ruled", "sure")
     kinds = [pl.col("taken"), pl.lit(value=True), pl.col("sure")]
     flags = [
@@ -174,9 +181,6 @@ def _verdict(low: float | None, high: float | None, queries: int) -> str:
 
 
 def _line(row: Mapping[str, Any]) -> str:
-    who = "held-out" if row["part"] == DECIDING else "training"
-    if row["precision"] is None:
-        return f"{row['level']}: no human grade of {who} queries says how often it is right"
     ends = "" if row["ci_low"] is None else f" [{row['ci_low']:.0%}, {row['ci_high']:.0%}]"
     verdict = f"{row['verdict']} ({row['chance']:.0%})"
     if row["verdict"] == UNSHOWN:
@@ -184,5 +188,9 @@ def _line(row: Mapping[str, Any]) -> str:
     sure = f"; {row['sure_precision']:.0%} where P >= {SURE:g}" if row["sure_pairs"] else ""
     return (
         f"{row['level']}: {row['precision']:.0%}{ends} of {row['pairs']:,} pairs of "
-        f"{row['queries']:,} {who} queries are right, {verdict}{sure}"
+        f"{row['queries']:,} {_who(row['part'])} queries are right, {verdict}{sure}"
     )
+
+
+def _who(part: str) -> str:
+    return "held-out" if part == DECIDING else "training"

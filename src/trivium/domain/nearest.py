@@ -95,20 +95,18 @@ class VectorTable:
         n, (rows, dimension) = len(queries), self.vectors.shape
         limit = min(rows, 2 * k + _SPARE)
         capacity = min(rows, limit + _ROWS)
-        kth = max(capacity - k, 0)
         # A dot product of unit vectors is off by at most dimension * 2^-24 (Higham 2002, 3.1).
         slack = np.float32(4 * dimension * 2.0**-24)
-        kept = np.zeros((n, capacity), dtype=np.int64)
-        kept_scores = np.full((n, capacity), -np.inf, dtype=np.float32)
+        kept = np.empty((n, capacity), dtype=np.int64)
+        kept_scores = np.empty((n, capacity), dtype=np.float32)
         sizes, bounds = np.zeros(n, dtype=np.int64), np.full(n, -np.inf, dtype=np.float32)
         products = np.empty((n, min(rows, _ROWS)), dtype=np.float32)
         for begin in range(0, rows, _ROWS):
             block = self.vectors[begin : begin + _ROWS]
-            made = np.matmul(queries, block.T, out=products[:, : len(block)])
-            _take(made, begin, self.offsets, kept_scores, kept, sizes, bounds)
+            np.matmul(queries, block.T, out=products[:, : len(block)])
+            _take(products, len(block), begin, self.offsets, kept_scores, kept, sizes, bounds)
             if sizes.max() > limit or begin + _ROWS >= rows:
-                bounds = np.partition(kept_scores, kth, axis=1)[:, kth] - slack
-                _drop(kept_scores, kept, sizes, bounds)
+                _drop(kept_scores, kept, sizes, bounds, k, slack)
                 sizes[sizes > limit] = -1
         return kept, sizes
 
@@ -151,32 +149,60 @@ def _joined(parts: list[Hits]) -> Hits:
 
 
 def _take_block(
-    products: Any, first: int, offsets: Any, kept_scores: Any, kept: Any, sizes: Any, cuts: Any
+    products: Any,
+    width: int,
+    first: int,
+    offsets: Any,
+    kept_scores: Any,
+    kept: Any,
+    sizes: Any,
+    bounds: Any,
 ) -> None:
     """Add the rows of a block that are above each query's bound to what is kept for it."""
     for q in range(len(products)):
-        size, cut = sizes[q], cuts[q]
+        size, bound, scores = sizes[q], bounds[q], products[q]
         if size < 0:
             continue
-        for column in range(products.shape[1]):
-            if products[q, column] >= cut:
+        for column in range(width):
+            if scores[column] >= bound:
                 row = first + column
                 if offsets[row] < offsets[row + 1]:
-                    kept_scores[q, size], kept[q, size] = products[q, column], row
+                    kept_scores[q, size], kept[q, size] = scores[column], row
                     size += 1
         sizes[q] = size
 
 
-def _drop_all(kept_scores: Any, kept: Any, sizes: Any, cuts: Any) -> None:
-    """Drop what is kept for a query below its bound."""
+def _bound_below(scores: Any, size: int, k: int) -> Any:
+    """A number that at least k of the scores reach, as near the k-th best as halving comes."""
+    low, high = scores[0], scores[0]
+    for i in range(size):
+        low, high = min(low, scores[i]), max(high, scores[i])
+    while True:
+        middle = np.float32((low + high) * np.float32(0.5))
+        if middle <= low or middle >= high:
+            return low
+        reached = 0
+        for i in range(size):
+            reached += scores[i] >= middle
+        if reached >= k:
+            low = middle
+        else:
+            high = middle
+
+
+def _drop_all(kept_scores: Any, kept: Any, sizes: Any, bounds: Any, k: int, slack: Any) -> None:
+    """Raise each query's bound to just below the k-th best, and drop what is beneath it."""
     for q in range(len(kept)):
+        if sizes[q] <= k:
+            continue
+        scores, rows = kept_scores[q], kept[q]
+        bounds[q] = bound = bound_below(scores, sizes[q], k) - slack
         left = 0
         for i in range(sizes[q]):
-            if kept_scores[q, i] >= cuts[q]:
-                kept_scores[q, left], kept[q, left] = kept_scores[q, i], kept[q, i]
+            if scores[i] >= bound:
+                scores[left], rows[left] = scores[i], rows[i]
                 left += 1
-        kept_scores[q, left : max(left, sizes[q])] = -np.inf
-        sizes[q] = left if sizes[q] >= 0 else -1
+        sizes[q] = left
 
 
 def _dots(query: Any, vectors: Any, rows: Any) -> Any:
@@ -232,6 +258,7 @@ def _fast(function: Any) -> Any:
 
 
 dots = _fast(_dots)
+bound_below = compiled(_bound_below)
 _take = compiled(_take_block)
 _drop = compiled(_drop_all)
 _rank = compiled(_rank_all)

@@ -29,11 +29,11 @@ and the published recipe ended 21% below its click-trained rival where 54% of it
 were; published labels are right in 89% of cases. The ends between are ours."""
 
 FEWEST_QUERIES = 500
-"""Queries with a machine positive; ours: gains were measured with 2,600 and 5,677, not with fewer."""
+"""Queries with a machine positive; ours: gains were measured with 2,600 and 5,677 mined queries."""
 
-FEWEST_PAIRS = 50
-"""Human-graded positives that a share of right ones is believed on: its standard error is then at
-most 0.07."""
+FEWEST_PAIRS = 30
+"""Human-graded pairs of a level that its share of right ones is believed on: the standard error is
+then at most 0.09. Levels with fewer must not hold half of the machine positives."""
 
 
 @dataclass(frozen=True)
@@ -54,14 +54,10 @@ class Payoff:
     def sentence(self) -> str:
         """All of it in plain words."""
         change = f" What would change that: {'; '.join(self.remedies)}." if self.remedies else ""
-        return f"Training is {_SAID[self.outlook]}: {'; '.join(self.reasons)}.{change}"
-
-
-_SAID: Mapping[Outlook, str] = {
-    "expected to help": "expected to help",
-    "not expected to help": "not expected to help",
-    "cannot tell": "a venture of which nobody can tell yet",
-}
+        head = f"Training is {self.outlook}"
+        if self.outlook == "cannot tell":
+            head = "It cannot be told whether training will help"
+        return f"{head}: {'; '.join(self.reasons)}.{change}"
 
 
 @dataclass(frozen=True)
@@ -84,7 +80,7 @@ def payoff(
     """Weigh what is known before training.
 
     Expected to help, where all three things speak for it; not expected, where the judge ranks worse
-    than the tower or its positives are too often wrong; else nobody can tell.
+    than the tower or its positives are too often wrong; else it cannot be told.
 
     Args:
         teacher: gain (the judge's nDCG less the tower's, reranking human-graded pools of queries
@@ -127,23 +123,22 @@ _LEVEL = 0.05
 def _positives(precision: pl.DataFrame, counts: pl.DataFrame, *, sure: bool) -> _Finding:
     """How often machine positives are right: their levels, each by the examples that it gives."""
     pairs, share = ("sure_pairs", "sure_precision") if sure else ("pairs", "precision")
-    table = precision.filter(pl.col("level").is_in(MACHINE_POSITIVES), part=DECIDING)
-    table = table.join(counts.select("level", "rows"), on="level", how="inner").drop_nulls(share)
-    graded, rows = int(table[pairs].sum()), int(table["rows"].sum())
     asked = f" with P(grade >= 3) >= {SURE:g}" if sure else ""
-    if graded < FEWEST_PAIRS or not rows:
-        few = f"only {graded:,} human-graded pairs say how often machine positives{asked} are right"
-        return _Finding(
-            0, few, "human grades of what the channels found, for more held-out queries"
-        )
-    right = float((table[share] * table["rows"]).sum()) / rows
+    told = precision.filter(part=DECIDING).select("level", pairs=pairs, right=share)
+    made = counts.filter(pl.col("level").is_in(MACHINE_POSITIVES)).join(told, on="level")
+    known = made.filter(pl.col("pairs") >= FEWEST_PAIRS)
+    rows = int(known["rows"].sum())
+    if not rows or 2 * rows < made["rows"].sum():
+        few = f"too few human-graded pairs say how often machine positives{asked} are right"
+        counted = ", ".join(f"{level}: {n}" for level, n in made.select("level", "pairs").rows())
+        remedy = "more human grades of what the channels found (trivium seed pick)"
+        return _Finding(0, f"{few} ({counted or 'there are none'})", remedy)
+    right = float((known["right"] * known["rows"]).sum()) / rows
+    graded = int(known["pairs"].sum())
     reason = f"{right:.0%} of machine positives{asked} are right, by {graded:,} human-graded pairs"
-    if right >= RIGHT_ENOUGH:
-        return _Finding(1, reason)
-    stricter = (
-        "a stronger judge" if sure else f"stages that ask for P >= {SURE:g}, or a better judge"
-    )
-    return _Finding(-1 if right < TOO_WRONG else 0, reason, stricter)
+    remedy = "" if sure else f"stages that ask for P >= {SURE:g}, or "
+    sign = 1 if right >= RIGHT_ENOUGH else -1 if right < TOO_WRONG else 0
+    return _Finding(sign, reason, f"{remedy}a stronger judge")
 
 
 def _coverage(covered: int) -> _Finding:

@@ -53,7 +53,7 @@ class ExamplesConfig(Section):
     tfidf_high: Share = Field(0.6, description="highest TF-IDF cosine of one")
     retrieved_depth: Positive | None = Field(
         None,
-        description="deepest rank that counts as retrieved; null = 50 to 500, by the catalog's size",
+        description="deepest rank that counts as retrieved; null = 50 to 500, by catalog size",
         examples=[500],
     )
     rules: RulesConfig = RulesConfig()

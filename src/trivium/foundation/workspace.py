@@ -155,6 +155,10 @@ class StageFolder:
         """Where a shard of a table lies."""
         return self.path / table / f"part-{number:05d}.parquet"
 
+    def parts(self, table: str) -> list[Path]:
+        """The shards of a table that are there, in order."""
+        return sorted((self.path / table).glob("part-*.parquet"))
+
     def read(self, table: str) -> pl.DataFrame:
         """Read a table, whole, from its one file or from its shards in order.
 
@@ -172,7 +176,7 @@ class StageFolder:
         Raises:
             WorkspaceError: If the stage has not made it.
         """
-        parts = sorted((self.path / table).glob("part-*.parquet"))
+        parts = self.parts(table)
         if not parts:
             raise WorkspaceError.of(
                 str(self.path / table),

@@ -19,8 +19,8 @@ _PAIR = ["query_id", "item_id"]
 def measured_levels(workspace: Workspace, config: Config) -> pl.DataFrame:
     """Measure the levels on human grades that no judge, calibration or threshold has seen.
 
-    Two kinds of them: those of the part `agreement`, whose queries were searched for that; and those
-    of mined queries of the part `train`, if they have any, which are told but decide nothing.
+    Two kinds of them: those of the part `agreement`, whose queries were searched for that; and
+    those of mined queries of the part `train`, if any, which are told but decide nothing.
     Calibration and tuning are left out, since curves and thresholds were fitted to them.
 
     Args:

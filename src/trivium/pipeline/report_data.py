@@ -7,10 +7,11 @@ from typing import Any
 
 import polars as pl
 
+from trivium.domain.level_precision import DECIDING
 from trivium.foundation.config import Config
-from trivium.foundation.tables import IRRELEVANT, RELEVANT
 from trivium.foundation.workspace import StageFolder, Workspace
 from trivium.pipeline.plans import STAGES
+from trivium.pipeline.prospects import level_counts, will_it_pay
 from trivium.stages.report.data import ReportData
 
 
@@ -19,7 +20,6 @@ def collect(workspace: Workspace, config: Config) -> ReportData:
     evaluate, annotate = workspace.stage("evaluate"), workspace.stage("annotate")
     mine, train = workspace.stage("mine"), workspace.stage("train")
     chosen = train.read("chosen").with_columns(pl.col("stage").cast(pl.String))
-    levels, level_examples = _levels(workspace, complete=config.data.complete)
     return ReportData(
         metrics=evaluate.read("metrics"),
         gains=evaluate.read("gains"),
@@ -31,8 +31,9 @@ def collect(workspace: Workspace, config: Config) -> ReportData:
         overlap=mine.read("overlap"),
         found_by=mine.read("found_by"),
         **_judging(annotate),
-        levels=levels,
-        level_examples=level_examples,
+        levels=_levels(workspace),
+        level_examples=_level_examples(workspace),
+        payoff=will_it_pay(workspace, config).sentence,
         curves=train.read("curves"),
         best=_best(chosen),
     )
@@ -87,47 +88,27 @@ def _simulated(workspace: Workspace) -> bool:
     return bool(ids.str.starts_with("sim-").all())
 
 
-def _levels(workspace: Workspace, *, complete: bool) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Counts of every level, its precision against human grades where there are any, and a row."""
-    examples = workspace.stage("examples").read("examples")
-    read = workspace.stage("inputs").read
-    checked = _graded_by_humans(examples, read("judgments"), read("qrels"), complete=complete)
-    right = (
-        pl.when(pl.col("level").str.ends_with("positive"))
-        .then(pl.col("_human") >= RELEVANT)
-        .otherwise(pl.col("_human") <= IRRELEVANT)
+def _levels(workspace: Workspace) -> pl.DataFrame:
+    """Counts of every level, and its precision on the held-out queries; one left out counts 0."""
+    measured = workspace.stage("examples").read("level_precision").filter(part=DECIDING)
+    precision = measured.select(
+        *("level", "precision", "ci_low", "ci_high", "chance", "verdict"),
+        pl.col("pairs").alias("precision_pairs"),
     )
-    precision = checked.group_by("level").agg(
-        right.mean().alias("precision"), pl.len().cast(pl.Int64).alias("precision_pairs")
+    levels = level_counts(workspace).join(precision, on="level", how="full", coalesce=True)
+    return levels.with_columns(pl.col("rows", "queries", "precision_pairs").fill_null(0)).sort(
+        "level"
     )
-    counts = examples.group_by("level").agg(
-        pl.len().cast(pl.Int64).alias("rows"),
-        pl.col("query_id").n_unique().cast(pl.Int64).alias("queries"),
-    )
-    levels = counts.join(precision, on="level", how="left").with_columns(
-        pl.col("precision_pairs").fill_null(0)
-    )
+
+
+def _level_examples(workspace: Workspace) -> pl.DataFrame:
+    """A row of each level, with its texts."""
+    read, examples = workspace.stage("inputs").read, workspace.stage("examples").read("examples")
     first = examples.sort("query_id", "item_id").group_by("level", maintain_order=True).first()
     texts = first.join(read("queries").select("query_id", "query"), on="query_id").join(
         read("items").select("item_id", "title"), on="item_id"
     )
-    shown = texts.select("query", "title", "level", "grade", "reason")
-    return levels.sort("level"), shown.sort("level")
-
-
-def _graded_by_humans(
-    examples: pl.DataFrame, judgments: pl.DataFrame, qrels: pl.DataFrame, *, complete: bool
-) -> pl.DataFrame:
-    """The machine's examples that have a grade of their own, in column `_human`."""
-    machine = examples.filter(pl.col("source") != "human")
-    pair = ["query_id", "item_id"]
-    human = pl.concat([qrels, judgments]).unique(pair, keep="first", maintain_order=True)
-    joined = machine.join(human.rename({"grade": "_human"}), on=pair, how="left")
-    if complete:
-        known = pl.col("query_id").is_in(qrels["query_id"].unique().implode())
-        absent = pl.when(known).then(pl.lit(0, dtype=pl.Int8))
-        joined = joined.with_columns(pl.coalesce("_human", absent).alias("_human"))
-    return joined.filter(pl.col("_human").is_not_null())
+    return texts.select("query", "title", "level", "grade", "reason").sort("level")
 
 
 def _best(chosen: pl.DataFrame) -> Mapping[str, Any] | None:

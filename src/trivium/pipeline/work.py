@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from trivium.domain.ablations import seen_by
 from trivium.domain.disagreement import depths_down_to, found_by, overlap_sums
 from trivium.domain.level_precision import bad_levels
 from trivium.domain.levels import deep_sample
@@ -162,8 +163,9 @@ class ExampleShards:
     def _labelled(self, number: int) -> tuple[pl.DataFrame, pl.DataFrame]:
         candidates = self.workspace.stage("mine").shard_path("candidates", number)
         labels = self.workspace.stage("annotate").shard_path("labels", number)
+        found = pl.read_parquet(candidates, memory_map=False)
         return (
-            pl.read_parquet(candidates, memory_map=False),
+            seen_by(found, self.config.mine.names),  # fewer than were searched, in an ablation
             pl.read_parquet(labels, memory_map=False),
         )
 

@@ -11,7 +11,7 @@ import polars as pl
 
 from trivium.adapters.channels import Explanation
 from trivium.adapters.channels.explaining import STEPS, matches
-from trivium.adapters.channels.words import WordTable, known_words, number_words, tokens
+from trivium.adapters.channels.words import WordTable, known_words, number_tokens, tokens
 from trivium.domain.postings import Postings, runs_table
 from trivium.foundation.channel_config import Bm25Config
 from trivium.foundation.config import DataConfig
@@ -38,7 +38,7 @@ class Bm25Channel:
         items = items.select("item_id", "text").sort("item_id")
         self._item_ids = items["item_id"]
         self._vocabulary: dict[str, int] = {}
-        table = number_words(items["text"].fill_null("").to_list(), tokens, self._vocabulary)
+        table = number_tokens(items["text"].fill_null(""), self._vocabulary)
         self._postings = _index(table, self._vocabulary, settings)
 
     def search(self, queries: pl.DataFrame, k: int) -> pl.DataFrame:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from trivium.adapters.channels.spelling import Speller
 from trivium.adapters.channels.synonyms import Synonyms
-from trivium.adapters.channels.words import Split, number_words, parts, tokens
+from trivium.adapters.channels.words import Split, number_tokens, number_words, parts
 from trivium.domain.held_words import any_item_has
 from trivium.foundation.console import counter
 
@@ -35,15 +35,14 @@ class CatalogWords:
             for name, dtype in items.schema.items()
             if dtype == pl.String and name not in _NOT_WORDS
         ]
-        texts = items.select(pl.concat_str(fields, separator=" ", ignore_nulls=True))
+        texts = items.select(pl.concat_str(fields, separator=" ", ignore_nulls=True)).to_series()
         vocabulary: dict[str, int] = {}
-        table = number_words(texts.to_series(), _indexed, vocabulary)
-        held = table.rows.astype(np.int32)[np.argsort(table.ids, kind="stable")]
-        sizes = np.bincount(table.ids, minlength=len(vocabulary))
-        self._vocabulary, self._postings = (
-            vocabulary,
-            (np.concatenate([[0], np.cumsum(sizes)]), held),
-        )
+        table = number_tokens(texts, vocabulary)
+        held = np.sort(table.ids.astype(np.int64) * max(1, items.height) + table.rows)
+        words, rows = np.divmod(held[np.diff(held, prepend=-1) > 0], max(1, items.height))
+        sizes = np.bincount(words, minlength=len(vocabulary))
+        self._vocabulary = vocabulary
+        self._postings = (np.concatenate([[0], np.cumsum(sizes)]), rows.astype(np.int32))
         self._speller = Speller(dict(zip(vocabulary, sizes.tolist(), strict=True)))
         meant = {*synonyms.equivalents, *synonyms.replacements} if synonyms else set()
         self._meant = {word for phrase in meant for word in phrase.split(" ")}
@@ -105,10 +104,6 @@ class CatalogWords:
         else:
             corrected = self._speller.correct(word)
             yield from corrected[0].split(" ") if corrected else [word]
-
-
-def _indexed(text: str) -> list[str]:
-    return list(dict.fromkeys(tokens(text)))
 
 
 def _distinct(text: str) -> list[str]:

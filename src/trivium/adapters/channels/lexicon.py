@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from trivium.adapters.channels.words import WordTable, number_words, parts, tokens
+from trivium.adapters.channels.words import WordTable, number_tokens, number_words, parts
 from trivium.domain.postings import Postings
 from trivium.domain.quantities import canonical, plain, sizes
 
@@ -90,10 +90,10 @@ def build_lexicon(items: pl.DataFrame, *, units: bool = True) -> Lexicon:
         units: Whether sizes are read.
     """
     entries: dict[str, int] = {}
-    titles = items["title"].fill_null("").to_list()
-    words = number_words(titles, tokens, entries)
+    titles = items["title"].fill_null("")
+    words = number_tokens(titles, entries)
     matches = [_Matches(words.ids, words.rows, TITLE_WORD_WEIGHT)]
-    matches += _title_phrases(number_words(titles, parts, entries), entries)
+    matches += _title_phrases(number_words(titles.to_list(), parts, entries), entries)
     fields = [n for n, dtype in items.schema.items() if dtype == pl.String and n not in _NOT_FIELDS]
     for name in fields:
         matches += _field_matches(items[name], entries)

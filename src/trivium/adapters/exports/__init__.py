@@ -1,1 +1,1 @@
-"""Files for other software: ONNX graphs of a tower, and examples in the formats of other trainers."""
+"""Files for other software: a tower as ONNX graphs, examples in the formats of other trainers."""

@@ -4,7 +4,7 @@
 |---|---|---|---|
 | sentence-transformers | train.parquet | anchor, positive, negative_1 .. negative_n | `datasets` |
 | tevatron | train.jsonl | query_id, query, positive_passages, negative_passages | `TrainDataset` |
-| flagembedding | train.jsonl | query, pos, neg, pos_scores, neg_scores | `AbsEmbedderTrainDataset` |
+| flagembedding | train.jsonl | query, pos, neg, pos_scores, neg_scores | its train dataset |
 
 Sources: sentence-transformers' page "Dataset Overview"; tevatron/retriever/dataset.py, the format
 with passages (docid, title, text); FlagEmbedding/abc/finetune/embedder/AbsDataset.py.
@@ -82,7 +82,11 @@ def _with_texts(
     pairs = pairs.with_columns(
         pl.col("level").cast(pl.Enum(LEVELS)),
         pl.col("level").is_in(POSITIVE_LEVELS).alias("positive"),
-        pl.col("expected_grade").cast(pl.Float64).fill_null(0.0).round(_SCORE_DIGITS).alias("score"),
+        pl.col("expected_grade")
+        .cast(pl.Float64)
+        .fill_null(0.0)
+        .round(_SCORE_DIGITS)
+        .alias("score"),
     ).sort("query_id", "level", "item_id")
     texts = ["query_id", "text"]
     contrary = pairs.filter(~pl.col("positive")).join(
@@ -96,9 +100,7 @@ def _anchors(pairs: pl.DataFrame, negatives: int) -> tuple[pl.DataFrame, dict[st
     """A row a positive; the negatives of its query go round among its positives."""
     own = pairs.filter(~pl.col("positive")).group_by("query_id", maintain_order=True)
     pools = own.agg(pl.col("text").alias("pool"), pl.len().cast(pl.Int64).alias("size"))
-    rows = pairs.filter("positive").join(
-        pools, on="query_id", how="left", maintain_order="left"
-    )
+    rows = pairs.filter("positive").join(pools, on="query_id", how="left", maintain_order="left")
     kept = rows.filter(pl.col("size").fill_null(0) >= negatives).with_columns(
         (pl.int_range(pl.len()).over("query_id") * negatives).alias("place")
     )
@@ -106,7 +108,9 @@ def _anchors(pairs: pl.DataFrame, negatives: int) -> tuple[pl.DataFrame, dict[st
         pl.col("query").alias("anchor"),
         pl.col("text").alias("positive"),
         *(
-            pl.col("pool").list.get((pl.col("place") + n) % pl.col("size")).alias(f"negative_{n + 1}")
+            pl.col("pool")
+            .list.get((pl.col("place") + n) % pl.col("size"))
+            .alias(f"negative_{n + 1}")
             for n in range(negatives)
         ),
     )

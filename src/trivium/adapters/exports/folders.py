@@ -25,7 +25,7 @@ def refuse_existing(places: list[Path], *, overwrite: bool) -> None:
                     str(place),
                     got="something that exists",
                     expected="a new folder",
-                    fix="name another folder, or ask for it to be overwritten",
+                    fix="name another folder, or pass --overwrite (overwrite=True)",
                 )
                 for place in taken
             )

@@ -1,4 +1,4 @@
-"""Encode texts with an exported folder, as its README tells users to: tokenizers and onnxruntime."""
+"""Encode texts with an exported folder, by tokenizers and onnxruntime alone."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from trivium.adapters.tower_texts import Side
 from trivium.foundation.console import counter
 from trivium.foundation.workspace import read_json
 
@@ -43,13 +44,12 @@ class OnnxEncoder:
                 loaded[place] = (tokenizer, _session(folder / place / graph))
             self._parts[side] = loaded[place]
 
-    def encode(self, texts: Sequence[str], side: str, what: str = "") -> Vectors:
+    def encode(self, texts: Sequence[str], side: Side = "items") -> Vectors:
         """Encode the texts of a side.
 
         Args:
-            texts: One or more texts.
-            side: `query` or `item`.
-            what: What they are, for the progress display; the side when empty.
+            texts: One or more texts, without prompts.
+            side: Whether they are queries or items.
 
         Returns:
             Unit vectors, float32 of shape (texts, dimensions).
@@ -58,7 +58,7 @@ class OnnxEncoder:
         names = [entry.name for entry in session.get_inputs()]
         order = sorted(range(len(texts)), key=lambda row: (len(texts[row]), row))
         parts = []
-        with counter(f"encoding {what or side}", len(texts)) as advance:
+        with counter(f"encoding {side}", len(texts)) as advance:
             for begin in range(0, len(order), BATCH):
                 batch = [self._prompts[side] + texts[row] for row in order[begin : begin + BATCH]]
                 encoded = tokenizer.encode_batch(batch)
@@ -76,6 +76,4 @@ class OnnxEncoder:
 def _session(graph: Path) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS") or 0)  # 0 = all cores
-    return onnxruntime.InferenceSession(
-        str(graph), options, providers=["CPUExecutionProvider"]
-    )
+    return onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trivium.adapters.tower_texts import TASKS, Side, prompt_of
+from trivium.adapters.towers import Tower
 from trivium.foundation.errors import DependencyError
 from trivium.foundation.workspace import write_json
 
-INT8_GRAPH = "model_int8.onnx"
+GRAPH, INT8_GRAPH = "model.onnx", "model_int8.onnx"
 TOLERANCE = 1e-5
 """Largest difference of a coordinate from the model's own at which the export is refused."""
 SAMPLES = (
@@ -27,9 +29,10 @@ SAMPLES = (
 """Texts that every export is checked on: short and over-long, numbers, signs, two languages."""
 
 _NEEDED = ("onnx", "onnxscript", "onnxruntime")
-_SIDES = ("query", "item")
+_UNLIMITED = 1 << 20
 
-Encode = Callable[[Sequence[str], str], NDArray[np.float32]]
+Texts: TypeAlias = Mapping[Side, Sequence[str]]
+Vectors: TypeAlias = Mapping[Side, NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -70,15 +73,15 @@ def require_onnx() -> None:
 
 
 def write_onnx(
-    model: Any, folder: Path, samples: Mapping[str, Sequence[str]], *, int8: bool
+    model: Any, folder: Path, samples: Mapping[Side, Sequence[str]], *, int8: bool
 ) -> OnnxFigures:
     """Write a tower's graphs and compare them with it.
 
     Args:
-        model: A SentenceTransformer, whose `max_seq_length` is the length at which texts are cut.
+        model: A SentenceTransformer; texts are cut where it cuts them.
         folder: An empty folder: it gets `model.onnx`, `tokenizer.json` and `export.json`; a model
-            of two towers has the first two in its subfolders `query` and `item`.
-        samples: Texts by side (`query`, `item`) to compare on, beside `SAMPLES`.
+            of two towers has the first two in its subfolders `queries` and `items`.
+        samples: Texts by side to compare on, beside `SAMPLES`.
         int8: Whether to write `model_int8.onnx` too.
 
     Raises:
@@ -88,42 +91,36 @@ def write_onnx(
     require_onnx()
     from trivium.adapters.exports import onnx_encoder, onnx_graphs
 
-    model = model.cpu().float().eval()
+    tower = Tower(model.cpu().float().eval(), bf16=False)
     encoders = onnx_graphs.encoders_of(model)
     folders = {side: encoder.folder for side, encoder in encoders.items()}
     for encoder in {encoder.folder: encoder for encoder in encoders.values()}.values():
         onnx_graphs.write_graph(encoder, folder / encoder.folder)
-    limit = model.max_seq_length
+    limit = tower.max_length if tower.max_length < _UNLIMITED else None
     described = {
         "folders": folders,
-        "prompts": onnx_graphs.prompts_of(model),
-        "dimensions": int(model.get_embedding_dimension()),
-        "max_length": int(limit) if limit and np.isfinite(limit) else None,
+        "prompts": {side: prompt_of(model, side) for side in TASKS},
+        "dimensions": tower.dimension,
+        "max_length": limit,
     }
     write_json(folder / onnx_encoder.DESCRIPTION, described)
-    texts = {side: [*SAMPLES, *samples.get(side, ())] for side in _SIDES}
-    exact = onnx_encoder.OnnxEncoder(folder, onnx_graphs.GRAPH).encode
-    vectors = {side: exact(texts[side], side) for side in _SIDES}
+    texts: Texts = {side: [*SAMPLES, *samples.get(side, ())] for side in TASKS}
+    exact = onnx_encoder.OnnxEncoder(folder, GRAPH)
+    vectors: Vectors = {side: exact.encode(texts[side], side) for side in TASKS}
     figures = OnnxFigures(
-        described["dimensions"],
-        described["max_length"],
+        tower.dimension,
+        limit,
         sum(len(of_side) for of_side in texts.values()),
-        _checked_difference(model, texts, vectors),
+        _checked_difference(tower, texts, vectors),
         *_quantised(folder, folders, texts, vectors) if int8 else (),
     )
     write_json(folder / onnx_encoder.DESCRIPTION, described | asdict(figures))
     return figures
 
 
-def _checked_difference(
-    model: Any, texts: Mapping[str, Sequence[str]], vectors: Mapping[str, NDArray[np.float32]]
-) -> float:
-    options = {"normalize_embeddings": True, "show_progress_bar": False}
-    own = {
-        "query": model.encode_query(list(texts["query"]), **options),
-        "item": model.encode_document(list(texts["item"]), **options),
-    }
-    largest = max(float(np.abs(own[side] - vectors[side]).max()) for side in _SIDES)
+def _checked_difference(tower: Tower, texts: Texts, vectors: Vectors) -> float:
+    gaps = [np.abs(tower.encode(texts[side], side) - vectors[side]).max() for side in TASKS]
+    largest = float(max(gaps))
     if not largest <= TOLERANCE:
         raise DependencyError.of(
             "export to ONNX",
@@ -136,19 +133,18 @@ def _checked_difference(
 
 def _quantised(
     folder: Path,
-    folders: Mapping[str, str],
-    texts: Mapping[str, Sequence[str]],
-    vectors: Mapping[str, NDArray[np.float32]],
+    folders: Mapping[Side, str],
+    texts: Texts,
+    vectors: Vectors,
 ) -> tuple[float, float]:
     """Write the int8 graphs; mean and least cosine with the fp32 vectors."""
     from trivium.adapters.exports.onnx_encoder import OnnxEncoder
-    from trivium.adapters.exports.onnx_graphs import GRAPH
 
     for place in set(folders.values()):
         _quantise(folder / place / GRAPH, folder / place / INT8_GRAPH)
-    coarse = OnnxEncoder(folder, INT8_GRAPH).encode
+    coarse = OnnxEncoder(folder, INT8_GRAPH)
     cosines = np.concatenate(
-        [(coarse(texts[side], side) * vectors[side]).sum(axis=1) for side in _SIDES]
+        [(coarse.encode(texts[side], side) * vectors[side]).sum(axis=1) for side in TASKS]
     )
     return float(cosines.mean()), float(cosines.min())
 

@@ -18,9 +18,12 @@ from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
+from trivium.adapters.exports.onnx_folder import GRAPH
+from trivium.adapters.tower_texts import TASKS, Side
+from trivium.adapters.towers import Tower
 from trivium.foundation.errors import DependencyError
 
-GRAPH, TOKENIZER, OUTPUT = "model.onnx", "tokenizer.json", "sentence_embedding"
+TOKENIZER, OUTPUT = "tokenizer.json", "sentence_embedding"
 _EXAMPLE_SHAPE = (2, 7)
 
 
@@ -29,44 +32,33 @@ class Encoder:
     """One encoder of a tower: that of both sides, or of queries or items alone.
 
     Attributes:
-        folder: Where its graph lies in the export: "" for that of both sides.
+        folder: Where its graph lies in the export: its side, or "" for that of both.
         modules: What its texts pass through, after the tokenizer.
         tokenizer: Cuts and pads texts as the model's own.
         inputs: Names of the graph's inputs, each int64 (batch, length).
+        dimensions: Numbers of a vector that are kept.
     """
 
     folder: str
     modules: Sequence[nn.Module]
     tokenizer: Tokenizer
     inputs: tuple[str, ...]
+    dimensions: int
 
 
-def encoders_of(model: SentenceTransformer) -> dict[str, Encoder]:
-    """The encoders by side, `query` and `item`: one and the same unless the model has two.
+def encoders_of(model: SentenceTransformer) -> dict[Side, Encoder]:
+    """The encoders by side: one and the same unless the model has two.
 
     Raises:
         DependencyError: If the model reads texts in a way that is not known here.
     """
     first, *rest = model.children()
+    size = Tower(model).dimension
     if not isinstance(first, Router):
-        both = _encoder("", [first, *rest])
-        return {"query": both, "item": both}
+        both = _encoder("", [first, *rest], size)
+        return {"queries": both, "items": both}
     routes: Any = first.sub_modules
-    return {
-        side: _encoder(side, [*routes[task], *rest])
-        for side, task in (("query", "query"), ("item", "document"))
-    }
-
-
-def prompts_of(model: SentenceTransformer) -> dict[str, str]:
-    """What sentence-transformers puts before a query and before an item."""
-    prompts: dict[str, str] = model.prompts or {}
-    document = [prompts[name] for name in ("document", "passage", "corpus") if name in prompts]
-    default = prompts.get(model.default_prompt_name or "", "")
-    return {
-        "query": prompts.get("query", default) or "",
-        "item": (document[0] if document else default) or "",
-    }
+    return {side: _encoder(side, [*routes[task], *rest], size) for side, task in TASKS.items()}
 
 
 def write_graph(encoder: Encoder, folder: Path) -> None:
@@ -80,7 +72,7 @@ def write_graph(encoder: Encoder, folder: Path) -> None:
     shapes = [{0: "batch", 1: "length"} for _ in encoder.inputs]
     with silenced():
         torch.onnx.export(
-            _Graph(encoder.modules).eval(),
+            _Graph(encoder.modules, encoder.dimensions).eval(),
             tuple(_example(name) for name in encoder.inputs),
             str(folder / GRAPH),
             dynamo=True,
@@ -114,9 +106,10 @@ def _example(name: str) -> Tensor:
 class _Graph(nn.Module):
     """From token ids to unit vectors."""
 
-    def __init__(self, modules: Sequence[nn.Module]) -> None:
+    def __init__(self, modules: Sequence[nn.Module], dimensions: int) -> None:
         super().__init__()
         self.steps = nn.ModuleList(modules)
+        self.dimensions = dimensions
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
@@ -126,7 +119,7 @@ class _Graph(nn.Module):
             features["token_type_ids"] = token_type_ids
         for step in self.steps:
             features = step(features)
-        return nn.functional.normalize(features[OUTPUT], dim=1)
+        return nn.functional.normalize(features[OUTPUT][:, : self.dimensions], dim=1)
 
 
 class _StaticMean(nn.Module):
@@ -142,13 +135,14 @@ class _StaticMean(nn.Module):
         return {**features, OUTPUT: summed / mask.sum(1).clamp(min=1.0)}
 
 
-def _encoder(folder: str, modules: Sequence[nn.Module]) -> Encoder:
+def _encoder(folder: str, modules: Sequence[nn.Module], dimensions: int) -> Encoder:
     first, *rest = modules
     if isinstance(first, StaticEmbedding):
         mean = _StaticMean(first.embedding.weight)
         inputs = ("input_ids", "attention_mask")
-        return Encoder(folder, [mean, *rest], _static_tokenizer(first.tokenizer), inputs)
-    own = getattr(first, "tokenizer", None)
+        tokenizer = _static_tokenizer(first.tokenizer)
+        return Encoder(folder, [mean, *rest], tokenizer, inputs, dimensions)
+    own: Any = getattr(first, "tokenizer", None)
     if not isinstance(first, Transformer) or not hasattr(own, "backend_tokenizer"):
         raise DependencyError.of(
             "export to ONNX",
@@ -159,7 +153,8 @@ def _encoder(folder: str, modules: Sequence[nn.Module]) -> Encoder:
         )
     typed = ("token_type_ids",) if "token_type_ids" in own.model_input_names else ()
     inputs = ("input_ids", "attention_mask", *typed)
-    return Encoder(folder, modules, _tokenizer(own, first.max_seq_length), inputs)
+    tokenizer = _tokenizer(own, first.max_seq_length)
+    return Encoder(folder, modules, tokenizer, inputs, dimensions)
 
 
 def _tokenizer(own: Any, max_length: int | None) -> Tokenizer:

