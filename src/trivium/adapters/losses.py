@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -13,6 +13,7 @@ from sentence_transformers.util import all_gather_with_grad
 from torch import Tensor, distributed, nn
 from torch.nn import functional
 
+from trivium.adapters.matryoshka import truncations
 from trivium.adapters.micro_batches import Column, embed
 from trivium.foundation.train_config import StageConfig
 
@@ -34,6 +35,10 @@ class TowerLoss(nn.Module):
     its row), and labels of shape (batch, 1 + items + targets): positions of the query and of each
     item, then the loss's targets, if it has any. Positions must come as integers or float64.
 
+    Attributes:
+        sizes: Lengths at which the vectors shall be good too, when they are cut; the loss is then
+            the mean over the whole vectors and each of these (see `matryoshka.truncations`).
+
     Args:
         model: The tower, or DistributedDataParallel around it.
         recompute: See `micro_batches.embed`.
@@ -42,15 +47,17 @@ class TowerLoss(nn.Module):
     def __init__(self, model: Any, *, recompute: bool = False) -> None:
         super().__init__()
         self.model, self.recompute = model, recompute
+        self.sizes: Sequence[int] = ()
 
-    def vectors(self, features: Iterable[Column]) -> list[Tensor]:
-        """Unit vectors of each column: (batch, dimension) each."""
-        return embed(self.model, features, recompute=self.recompute)
+    def forward(self, features: Iterable[Column], labels: Tensor) -> Tensor:
+        """Mean loss of a batch, over the lengths of the vectors too."""
+        columns = embed(self.model, features, recompute=self.recompute)
+        every = zip(*(truncations(vectors, self.sizes) for vectors in columns), strict=True)
+        return torch.stack([self.of(vectors, labels) for vectors in every]).mean()
 
-    def cosines(self, features: Iterable[Column]) -> Tensor:
-        """Cosines of each row's query and its items: (batch, items)."""
-        query, *items = self.vectors(features)
-        return torch.stack([(query * item).sum(dim=1) for item in items], dim=1)
+    def of(self, vectors: Sequence[Tensor], labels: Tensor) -> Tensor:
+        """Mean loss of a batch, of unit vectors of each column: (batch, dimension) each."""
+        raise NotImplementedError
 
 
 class ScaledBce(TowerLoss):
@@ -73,9 +80,9 @@ class ScaledBce(TowerLoss):
         self.log_t = _shared(math.log(temperature))
         self.bias = _shared(-temperature / 2) if bias else None
 
-    def forward(self, features: Iterable[Column], labels: Tensor) -> Tensor:
+    def of(self, vectors: Sequence[Tensor], labels: Tensor) -> Tensor:
         """Mean loss of a batch; labels (batch, 3)."""
-        cosines = self.cosines(features)[:, 0]  # (batch,)
+        cosines = _cosines(vectors)[:, 0]  # (batch,)
         logits = self.log_t.exp() * cosines
         if self.bias is not None:
             logits = logits + self.bias
@@ -114,9 +121,9 @@ class MaskedMnr(TowerLoss):
         self.known: Tensor
         self.register_buffer("known", torch.from_numpy(known), persistent=False)
 
-    def forward(self, features: Iterable[Column], labels: Tensor) -> Tensor:
+    def of(self, vectors: Sequence[Tensor], labels: Tensor) -> Tensor:
         """Mean loss of a batch; labels (batch, 1 + items of a row)."""
-        query, *columns = self.vectors(features)
+        query, *columns = vectors
         positions = _positions(labels, 1 + len(columns))
         documents = _of_all_processes(torch.stack(columns, dim=1))  # (rows, columns, dimension)
         places = _of_all_processes(positions[:, 1:].contiguous()).reshape(1, -1)
@@ -152,9 +159,9 @@ class CosineTriplet(TowerLoss):
         super().__init__(model, recompute=recompute)
         self.margin = margin
 
-    def forward(self, features: Iterable[Column], labels: Tensor) -> Tensor:
+    def of(self, vectors: Sequence[Tensor], labels: Tensor) -> Tensor:
         """Mean loss of a batch; labels are not looked at."""
-        cosines = self.cosines(features)
+        cosines = _cosines(vectors)
         return functional.relu(cosines[:, 1:] - cosines[:, :1] + self.margin).mean()
 
 
@@ -182,9 +189,9 @@ class GradedCircle(TowerLoss):
         super().__init__(model, recompute=recompute)
         self.margin = margin
 
-    def forward(self, features: Iterable[Column], labels: Tensor) -> Tensor:
+    def of(self, vectors: Sequence[Tensor], labels: Tensor) -> Tensor:
         """Mean loss of a batch; labels (batch, 1 + 2 * items of a row)."""
-        cosines = self.cosines(features)
+        cosines = _cosines(vectors)
         grades = _targets(labels, cosines)  # (batch, items)
         levels = 0.5 + self.margin * (grades - 2) / 4
         to_rise = (2 - levels - cosines).clamp_min(0).detach()
@@ -213,15 +220,21 @@ class ListwiseKl(TowerLoss):
         super().__init__(model, recompute=recompute)
         self.scale = scale
 
-    def forward(self, features: Iterable[Column], labels: Tensor) -> Tensor:
+    def of(self, vectors: Sequence[Tensor], labels: Tensor) -> Tensor:
         """Mean loss of a batch; labels (batch, 1 + 2 * items of a row)."""
-        cosines = self.cosines(features)
+        cosines = _cosines(vectors)
         target = (_targets(labels, cosines) / KL_TEMPERATURE).log_softmax(dim=1)
         found = (self.scale * cosines).log_softmax(dim=1)
         return functional.kl_div(found, target, reduction="batchmean", log_target=True)
 
 
-def make_loss(stage: StageConfig, model: Any, known: NDArray[np.int64], items: int) -> TowerLoss:
+def make_loss(
+    stage: StageConfig,
+    model: Any,
+    known: NDArray[np.int64],
+    items: int,
+    sizes: Sequence[int] = (),
+) -> TowerLoss:
     """The loss that a stage names.
 
     Args:
@@ -229,7 +242,14 @@ def make_loss(stage: StageConfig, model: Any, known: NDArray[np.int64], items: i
         model: The tower.
         known: Sorted codes query * items + item of pairs that must not serve as negatives.
         items: Number of items in the catalog.
+        sizes: Lengths at which the vectors shall be good too, when they are cut.
     """
+    loss = _loss_of(stage, model, known, items)
+    loss.sizes = sizes
+    return loss
+
+
+def _loss_of(stage: StageConfig, model: Any, known: NDArray[np.int64], items: int) -> TowerLoss:
     again = stage.cached
     match stage.loss:
         case "bce":
@@ -242,6 +262,12 @@ def make_loss(stage: StageConfig, model: Any, known: NDArray[np.int64], items: i
             return GradedCircle(model, stage.margin, recompute=again)
         case "kl":
             return ListwiseKl(model, stage.temperature, recompute=again)
+
+
+def _cosines(vectors: Sequence[Tensor]) -> Tensor:
+    """Cosines of each row's query and its items: (batch, items)."""
+    query, *items = vectors
+    return torch.stack([(query * item).sum(dim=1) for item in items], dim=1)
 
 
 def _positions(labels: Tensor, count: int) -> Tensor:

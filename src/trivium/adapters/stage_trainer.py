@@ -25,10 +25,10 @@ from trivium.adapters.checkpoints import last_checkpoint, sealing_callback
 from trivium.adapters.example_store import ExampleStore, Texts
 from trivium.adapters.losses import make_loss
 from trivium.adapters.progress import training_progress
+from trivium.adapters.tower_texts import limit_texts, trainer_sides
 from trivium.adapters.training import StageTask, Trained, curve_of, keep_result
 from trivium.adapters.validation import Validation
 from trivium.domain.turns import StageRows
-from trivium.foundation.train_config import StageConfig
 
 _METRIC = "eval_ndcg"
 _LOSS_FILE = "loss.pt"
@@ -58,15 +58,18 @@ def run_stage(task: StageTask) -> None:
 def _trainer(task: StageTask, store: ExampleStore, rows: StageRows) -> _Trainer:
     config, stage = task.config, task.stage
     model = SentenceTransformer(task.start, device=_device())
-    model.max_seq_length = min(config.max_length, model.max_seq_length or config.max_length)
+    limit_texts(model, config.max_length)
+    sides = trainer_sides(model, ["query", *map(_column, range(1 + stage.columns))])
     validation = Validation.load(task.validation)
     callbacks: list[TrainerCallback] = [_LogsAtCheckpoints(), _StopsEarly(config.patience)]
     if _rank() == 0:
         callbacks.append(sealing_callback())
     trainer = _Trainer(
         model=model,
-        args=_arguments(task, rows.steps, _prompts(model, stage)),
-        loss=make_loss(stage, model, np.asarray(store.known), len(store.items)),
+        args=_arguments(task, rows.steps, sides),
+        loss=make_loss(
+            stage, model, np.asarray(store.known), len(store.items), config.tower.matryoshka
+        ),
         evaluator=_Evaluator(validation),
         callbacks=callbacks,
     )
@@ -89,15 +92,8 @@ def _column(place: int) -> str:
     return f"negative_{place}" if place else "positive"
 
 
-def _prompts(model: SentenceTransformer, stage: StageConfig) -> dict[str, str]:
-    """What the model's own prompts put before the texts of each column."""
-    query = model.prompts.get("query") or ""
-    item = model.prompts.get("document") or ""
-    return {"query": query, **{_column(place): item for place in range(1 + stage.columns)}}
-
-
 def _arguments(
-    task: StageTask, steps: int, prompts: dict[str, str]
+    task: StageTask, steps: int, sides: dict[str, Any]
 ) -> SentenceTransformerTrainingArguments:
     stage, config = task.stage, task.config
     every = -(-steps // config.validations)
@@ -114,7 +110,7 @@ def _arguments(
         bf16=config.bf16,
         use_cpu=_device() == "cpu",
         seed=task.seed,
-        prompts=prompts,
+        **sides,
         logging_steps=max(1, every // 5),
         eval_strategy="steps",
         eval_steps=every,

@@ -22,6 +22,7 @@ Vectors = NDArray[np.float32]
 
 _QUERIES = 512
 _ROWS = 4096
+_LANES = 64
 _SPARE = 512
 _LOW = np.int32(0x7FFFFFFF)
 _ITEM = np.int64(0xFFFFFFFF)
@@ -99,12 +100,13 @@ class VectorTable:
         slack = np.float32(4 * dimension * 2.0**-24)
         kept = np.empty((n, capacity), dtype=np.int64)
         kept_scores = np.empty((n, capacity), dtype=np.float32)
-        sizes, bounds = np.zeros(n, dtype=np.int64), np.full(n, -np.inf, dtype=np.float32)
-        products = np.empty((n, min(rows, _ROWS)), dtype=np.float32)
+        sizes, bounds = np.zeros(n, dtype=np.int64), np.full(n, -2, dtype=np.float32)
+        products = np.empty((n, _ROWS), dtype=np.float32)
         for begin in range(0, rows, _ROWS):
             block = self.vectors[begin : begin + _ROWS]
             np.matmul(queries, block.T, out=products[:, : len(block)])
-            _take(products, len(block), begin, self.offsets, kept_scores, kept, sizes, bounds)
+            products[:, len(block) :] = -np.inf
+            _take(products, begin, self.offsets, kept_scores, kept, sizes, bounds)
             if sizes.max() > limit or begin + _ROWS >= rows:
                 _drop(kept_scores, kept, sizes, bounds, k, slack)
                 sizes[sizes > limit] = -1
@@ -149,24 +151,20 @@ def _joined(parts: list[Hits]) -> Hits:
 
 
 def _take_block(
-    products: Any,
-    width: int,
-    first: int,
-    offsets: Any,
-    kept_scores: Any,
-    kept: Any,
-    sizes: Any,
-    bounds: Any,
+    products: Any, first: int, offsets: Any, kept_scores: Any, kept: Any, sizes: Any, bounds: Any
 ) -> None:
     """Add the rows of a block that are above each query's bound to what is kept for it."""
     for q in range(len(products)):
         size, bound, scores = sizes[q], bounds[q], products[q]
-        if size < 0:
-            continue
-        for column in range(width):
-            if scores[column] >= bound:
+        for begin in range(0, _ROWS if size >= 0 else 0, _LANES):
+            above = 0
+            for lane in range(_LANES):  # most of the lanes' scores are beneath: look at all at once
+                above += scores[begin + lane] >= bound
+            if above == 0:
+                continue
+            for column in range(begin, begin + _LANES):
                 row = first + column
-                if offsets[row] < offsets[row + 1]:
+                if scores[column] >= bound and offsets[row] < offsets[row + 1]:
                     kept_scores[q, size], kept[q, size] = scores[column], row
                     size += 1
         sizes[q] = size

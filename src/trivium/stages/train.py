@@ -23,6 +23,7 @@ from trivium.foundation.config import EvaluateConfig
 from trivium.foundation.console import say
 from trivium.foundation.errors import InputError
 from trivium.foundation.tables import RELEVANT
+from trivium.foundation.tower_config import TowerConfig
 from trivium.foundation.train_config import StageConfig, TrainConfig
 from trivium.foundation.workspace import read_json, write_json
 
@@ -132,6 +133,7 @@ def train(
     """
     store = build_store(folder / "store", examples, queries, items)
     kept = _kept_validation(folder / "validation", validation)
+    start = _built(start, config, items, folder / "start")
     ndcg = _once(folder / "start.json", lambda: _ndcg_of(start, kept, config))
     say(f"  start: validation NDCG {ndcg:.4f}")
     models = {"start": (start, ndcg), "best": (start, ndcg)}
@@ -217,6 +219,21 @@ def _once(path: Path, compute: Callable[[], float]) -> float:
         known = {"ndcg": compute()}
         write_json(path, known)
     return float(np.float64(known["ndcg"]))
+
+
+def _built(start: str, config: TrainConfig, items: pl.DataFrame, place: Path) -> str:
+    """The starting model as `[train.tower]` has it made, kept for the stages."""
+    if config.tower == TowerConfig():
+        return start
+    if not place.is_dir():
+        from trivium.adapters.tower_models import build_tower
+
+        texts = items.sort("item_id")["text"].to_list()
+        beside = place.with_name(f".{place.name}.tmp")
+        shutil.rmtree(beside, ignore_errors=True)
+        build_tower(start, config.tower, texts).save_pretrained(str(beside))
+        beside.rename(place)
+    return str(place)
 
 
 def _copy_model(model: str, place: Path) -> Path:

@@ -1,0 +1,112 @@
+"""Baselines and ablations of a finished run."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from small_run import SMALL
+from trivium.domain.ablations import orders, seen_by, without_level
+from trivium.domain.curriculum import DEFAULT, PUBLISHED
+from trivium.foundation.tables import BASELINE_LEVELS, LEVELS
+
+SETTINGS = [word for name, value in SMALL.items() for word in ("--set", f"{name}={value}")]
+
+
+@pytest.fixture(scope="module")
+def run(finished: Path, tmp_path_factory) -> Path:
+    return Path(shutil.copytree(finished, tmp_path_factory.mktemp("rivals") / "run"))
+
+
+def test_orders_are_all_the_others_and_start_from_what_came_before():
+    made = dict(orders(PUBLISHED))
+    assert len(made) == 5
+    assert "order easy-hard-fine" not in made
+    assert [stage.name for stage in made["order fine-easy-hard"]] == ["fine", "easy", "hard"]
+
+
+def test_a_level_that_is_left_out_leaves_its_rows_to_the_others():
+    rows = sum(stage.steps * stage.batch for stage in PUBLISHED)
+    rest = without_level(PUBLISHED, "random_negative")
+    assert [stage.name for stage in rest] == ["hard", "fine"]  # bce needs negatives
+    assert abs(sum(s.steps * s.batch for s in rest) - rows) <= 64 * len(rest)
+    rest = without_level(DEFAULT, "hard_negative")
+    assert [stage.name for stage in rest] == [stage.name for stage in DEFAULT]
+    assert not any("hard_negative" in stage.negatives for stage in rest)
+    rest = without_level(PUBLISHED, "hard_positive")
+    assert [stage.positives for stage in rest] == [["easy_positive"], ["easy_positive"]]
+
+
+def test_a_channel_alone_sees_what_it_found_and_what_none_found():
+    candidates = pl.DataFrame(
+        {
+            "query_id": ["q"] * 4,
+            "item_id": ["both", "one", "other", "none"],
+            "rank_a": [1, 2, None, None],
+            "score_a": [1.0, 0.5, None, None],
+            "rank_b": [3, None, 4, None],
+            "score_b": [1.0, None, 0.5, None],
+            "channels": [2, 1, 1, 0],
+            "tfidf": [0.5] * 4,
+        },
+        schema_overrides={"channels": pl.Int8},
+    )
+    alone = seen_by(candidates, ["a"])
+    assert alone["item_id"].to_list() == ["both", "one", "none"]
+    assert alone["channels"].to_list() == [1, 1, 0]
+    assert "rank_b" not in alone.columns
+    assert seen_by(candidates, ["a", "b"]).equals(candidates)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_baselines_and_ablations_train_on_the_run_and_a_rerun_trains_nothing(
+    cli, small_market: Path, run: Path, tmp_path
+):
+    config = ("-c", small_market / "trivium.toml", *SETTINGS)
+    truth = small_market / "truth.parquet"
+    log = tmp_path / "clicks.parquet"
+    made = cli("clicks", run, "--truth", truth, "--unknown", 0, "--output", log)
+    assert made.code == 0, made.err
+    named = ["start", "click", "offshelf", "seed", "mixed"]
+    asked = [word for name in named for word in ("--baseline", name)]
+    first = cli("train", run, *config, *asked, "--clicks", log)
+    assert first.code == 0, first.err
+    for name in ("own", *named):
+        assert name in first.out
+    per_query = {
+        folder.name: pl.read_parquet(folder / "per_query.parquet")
+        for folder in (run / "rivals").iterdir()
+        if (folder / "per_query.parquet").exists()
+    }
+    assert set(per_query) == {"start"} | {f"{n}-0" for n in ("own", *named[1:])}
+    asked_about = {frozenset(table["query_id"]) for table in per_query.values()}
+    assert len(asked_about) == 1
+    again = cli("train", run, *config, *asked, "--clicks", log)
+    assert again.out == first.out
+    assert "training" not in again.err and "start: validation" not in again.err
+
+    ablated = cli("ablate", run, *config, "--only", "channels", "--only", "hard")
+    assert ablated.code == 0, ablated.err
+    for name in ("dictionary alone", "bm25 alone", "dense alone", "hard labels"):
+        assert name in ablated.err
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_what_cannot_be_trained_is_explained(cli, small_market: Path, run: Path, tmp_path):
+    config = ("-c", small_market / "trivium.toml", *SETTINGS)
+    cli("train", run, *config, "--baseline", "click").explains(2, ["--clicks"])
+    cli("train", run, *config, "--baseline", "nothing").explains(2, ["offshelf"])
+    cli("ablate", run, *config, "--only", "nothing").explains(2, ["orders"])
+    cli("ablate", tmp_path / "none", *config).explains(2, ["--until examples"])
+
+
+def test_no_baseline_level_is_one_of_the_methods():
+    assert not set(BASELINE_LEVELS) & {
+        level for stage in (*DEFAULT, *PUBLISHED) for level in (*stage.positives, *stage.negatives)
+    }
+    assert set(BASELINE_LEVELS) <= set(LEVELS)
