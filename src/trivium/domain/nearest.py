@@ -100,7 +100,7 @@ class VectorTable:
         slack = np.float32(4 * dimension * 2.0**-24)
         kept = np.empty((n, capacity), dtype=np.int64)
         kept_scores = np.empty((n, capacity), dtype=np.float32)
-        sizes, bounds = np.zeros(n, dtype=np.int64), np.full(n, -2, dtype=np.float32)
+        sizes, bounds = np.zeros(n, dtype=np.int64), np.full(n, np.finfo(np.float32).min)
         products = np.empty((n, _ROWS), dtype=np.float32)
         for begin in range(0, rows, _ROWS):
             block = self.vectors[begin : begin + _ROWS]

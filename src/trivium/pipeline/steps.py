@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -84,7 +85,9 @@ def examples(job: Job, folder: StageFolder) -> Outcome:
 def train(job: Job, folder: StageFolder) -> Outcome:
     """Train the towers on the examples."""
     from trivium.adapters.example_store import shards_of
+    from trivium.adapters.model_card import write_card
     from trivium.adapters.models import resolve_model
+    from trivium.pipeline.card_facts import card_facts
     from trivium.stages import train as stage
 
     config = job.config
@@ -116,6 +119,8 @@ def train(job: Job, folder: StageFolder) -> Outcome:
     )
     write_table(folder.table_path("curves"), tower.curves)
     write_table(folder.table_path("chosen"), tower.chosen)
+    facts = card_facts(job.workspace, config, tower.model)
+    write_card(tower.model, replace(facts, skipped=tower.skipped))
     before = tower.curves["ndcg"].drop_nulls()[0]
     asked = (queries["part"] == "validation").sum()
     end = tower.chosen["ndcg"][-1]
@@ -153,8 +158,10 @@ def evaluate(job: Job, folder: StageFolder) -> Outcome:
 
 
 def report(job: Job, folder: StageFolder) -> Outcome:
-    """Lay everything out as one HTML page, and print the results."""
+    """Lay everything out as one HTML page, print the results, and put them on the model's card."""
+    from trivium.adapters.model_card import write_card
     from trivium.foundation.console import console_for_tables
+    from trivium.pipeline.card_facts import card_facts
     from trivium.pipeline.report_data import collect
     from trivium.stages import report as stage
 
@@ -164,6 +171,8 @@ def report(job: Job, folder: StageFolder) -> Outcome:
     write_atomically(place, lambda path: path.write_text(page, encoding="utf-8"))
     write_atomically(folder.path / "results.md", lambda path: path.write_text(table, "utf-8"))
     console_for_tables().print(stage.results_table(data.metrics, data.gains))
+    model = job.workspace.stage("train").path / "model"
+    write_card(model, card_facts(job.workspace, job.config, model))
     return {"page": 1}, [f"open {place}"]
 
 
