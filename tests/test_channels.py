@@ -22,7 +22,7 @@ from channel_shop import (
 )
 from trivium.adapters.channels import load_channel
 from trivium.adapters.channels.bm25 import Bm25Channel
-from trivium.adapters.channels.dense import DenseChannel, cached_vectors
+from trivium.adapters.channels.dense import DenseChannel
 from trivium.adapters.channels.dictionary import DictionaryChannel
 from trivium.adapters.channels.words import parts, tokens
 from trivium.adapters.indexes.flat import search
@@ -211,21 +211,6 @@ def test_dense_channel_equals_brute_force(tower):
         got = found[query_id]
         assert [s for _, s in got] == pytest.approx(sorted(by_id.values())[::-1][:12], abs=1e-5)
         assert all(by_id[item] == pytest.approx(score, abs=1e-5) for item, score in got)
-
-
-def test_vectors_are_encoded_once_for_a_model_and_its_texts(tower, tmp_path, monkeypatch):
-    texts = ["hole saw", "garden hose"]
-    first = cached_vectors(tower, MODEL, texts, tmp_path / "cache")
-    calls = []
-    encode = Tower.encode
-    monkeypatch.setattr(
-        Tower, "encode", lambda self, *args: (calls.append(args), encode(self, *args))[1]
-    )
-    assert np.array_equal(cached_vectors(tower, MODEL, texts, tmp_path / "cache"), first)
-    assert not calls
-    cached_vectors(tower, MODEL, texts[::-1], tmp_path / "cache")
-    assert len(calls) == 1
-    assert len(list((tmp_path / "cache").glob("*.npy"))) == 2
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,13 @@ class VectorTable:
         sizes = there.sum(axis=1)
         return _joined([self._pick(_plain(queries), rows, sizes, k)])
 
+    def scores(self, query: Vectors, positions: NDArray[np.int64]) -> Vectors:
+        """Inner products of a query and some items, as searches give them."""
+        row_of = np.empty(len(self.items), dtype=np.int64)
+        row_of[self.items] = np.repeat(np.arange(len(self.vectors)), np.diff(self.offsets))
+        made: Vectors = dots(_plain(query), self.vectors, row_of[positions])
+        return made
+
     def _propose(self, queries: Vectors, k: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Rows that may belong to the k best, (queries, capacity), and how many; -1 is too many."""
         n, (rows, dimension) = len(queries), self.vectors.shape
@@ -248,7 +255,7 @@ def _rank_all(
 
 def _fast(function: Any) -> Any:
     """Machine code that may reorder a sum, in the same way for every call."""
-    options = {"nogil": True, "fastmath": {"reassoc", "contract"}}
+    options: dict[str, Any] = {"nogil": True, "fastmath": {"reassoc", "contract"}}
     try:
         return numba.njit(cache=True, **options)(function)
     except RuntimeError:  # no folder that the cache could be written to

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
-from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from trivium.foundation.channel_section import ChannelSection, Role
 from trivium.foundation.engine_config import (
@@ -16,7 +16,7 @@ from trivium.foundation.engine_config import (
     PostgresConfig,
     QdrantConfig,
 )
-from trivium.foundation.sections import Paths, Share, tag_by_kind
+from trivium.foundation.sections import Paths, Positive, Share, tag_by_kind
 
 
 class DictionaryConfig(ChannelSection):
@@ -43,9 +43,39 @@ class DenseConfig(ChannelSection):
     """Cosine between the vectors of a tower."""
 
     role: ClassVar[Role | None] = "dense"
+    settings_of: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "hnsw": ("m", "ef_construction", "ef_search"),
+        "ivf_pq": ("lists", "codes", "probes"),
+    }
 
     kind: Literal["dense"] = Field("dense", description="of channel")
     model: str | None = Field(None, description="named as mine.model is, which null means")
+    index: Literal["flat", "hnsw", "ivf_pq"] = Field(
+        "flat", description="flat is exact; the others are faster, and miss some: docs/dense.md"
+    )
+    m: int = Field(32, ge=2, le=256, description="hnsw: links of a vector; faiss's")
+    ef_construction: Positive = Field(100, description="hnsw: candidates while a vector is linked")
+    ef_search: Positive = Field(
+        1000, description="hnsw: candidates while a query is searched; at least twice mine.depth"
+    )
+    lists: Positive | None = Field(
+        None, description="ivf_pq: cells of the vectors; null = 4 sqrt(vectors), faiss's guideline"
+    )
+    codes: Positive | None = Field(
+        None, description="ivf_pq: bytes of a vector; null = a quarter of its dimensions"
+    )
+    probes: Positive | None = Field(
+        None, description="ivf_pq: cells searched for a query; null = an eighth of them"
+    )
+
+    @model_validator(mode="after")
+    def _of_its_index(self) -> Self:
+        fields = type(self).model_fields
+        for index, names in self.settings_of.items():
+            others = [n for n in names if getattr(self, n) != fields[n].default]
+            if index != self.index and others:
+                raise ValueError(f"index = '{index}' where {', '.join(others)} is given")
+        return self
 
 
 class RunFilesConfig(ChannelSection):
