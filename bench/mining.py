@@ -20,7 +20,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -305,21 +305,20 @@ def overheads(shop: Shop, miner: Miner, found: FoundPairs, bare: Works) -> dict[
     }
 
 
-def measure(shop: Shop) -> dict[str, float]:
-    """Every figure of one catalog."""
+def measure(shop: Shop) -> Iterator[dict[str, float]]:
+    """Every figure of one catalog, part by part."""
     figures, miner = of_stage(shop)
+    yield figures
     dictionary, bm25, nearest = miner._channels
     runs = {channel.name: channel.search(shop.asked, K) for channel in miner._channels}
     found = FoundPairs.of(runs, Ids(shop.asked["query_id"]), miner._tfidf.items)
-    bare: dict[str, Callable[[], Any]] = {}
-    for rates, work in (
-        lexical(shop, bm25, dictionary),
-        token_similar(shop, miner._tfidf, found),
-        dense(shop, nearest),
-    ):
-        figures |= rates
-        bare |= work
-    return figures | overheads(shop, miner, found, bare)
+    rates, bare = lexical(shop, bm25, dictionary)
+    yield rates
+    rates, similar = token_similar(shop, miner._tfidf, found)
+    yield rates
+    rates, encoded_and_searched = dense(shop, nearest)
+    yield rates
+    yield overheads(shop, miner, found, {**bare, **similar, **encoded_and_searched})
 
 
 def headline(figures: Mapping[str, float]) -> dict[str, float]:
@@ -360,11 +359,14 @@ def main() -> None:
             tower = Path(folder) / "tower"
             save_tower(tower)
             items, queries = make()
-            figures = measure(Shop(items, queries, n, tower, Path(folder) / "cache", runs))
+            shop = Shop(items, queries, n, tower, Path(folder) / "cache", runs)
+            figures: dict[str, float] = {}
+            for part in measure(shop):
+                figures |= part
+                for key, value in part.items():
+                    print(f"{name} {items.height:,} items  {key:<22} {value:,.3f}", file=sys.stderr)
         results |= {"items": items.height, "queries": n} | headline(figures)
         results |= {f"{name}_{key}": value for key, value in figures.items()}
-        for key, value in figures.items():
-            print(f"{name:<10} {items.height:>9,} items  {key:<22} {value:,.3f}", file=sys.stderr)
     print(json.dumps({key: round(value, 4) for key, value in results.items()}))
 
 

@@ -45,7 +45,7 @@ pairs_per_query = 24
 
 [train]
 max_length = 48
-validations = 4
+validations = 2
 {train}
 """
 _JUDGED = """

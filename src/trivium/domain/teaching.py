@@ -130,6 +130,8 @@ def background_pairs(
         rows = human.filter(pl.col("part") == part)
         wanted = round(share * len(rows))
         query_ids = rows["query_id"].unique().sort()
+        if query_ids.is_empty():
+            continue
         each = 4 * (wanted // len(query_ids) + 1)  # enough to spare repeats
         at = draw_positions(hash_strings(query_ids.to_list(), seed), each, len(catalog))
         pairs = pl.DataFrame(

@@ -60,7 +60,7 @@ def validation_set(
 ) -> Validation:
     """Choose what validation ranks.
 
-    That is every judged item of its queries, the first 20 that the starting tower finds among all
+    That is every judged item of its queries (of complete grades the relevant ones), the first 20 that the starting tower finds among all
     items for each of them (what is likely to stand in the way), and random items besides.
 
     Args:
@@ -86,7 +86,9 @@ def validation_set(
             fix="raise split.validation, or give more judgments",
         )
     room = train.validation_items or items.height
-    pool = items.join(qrels.select("item_id").unique(), on="item_id", how="semi")
+    least = RELEVANT if complete else 0  # complete grades may be of every item
+    named = qrels.filter(pl.col("grade") >= least).select("item_id").unique()
+    pool = items.join(named, on="item_id", how="semi")
     if start and pool.height < room < items.height:
         found = _found(start, queries, items, train.max_length)
         others = found.join(pool, on="item_id", how="anti").head(room - pool.height)

@@ -21,8 +21,8 @@ from trivium.foundation.console import counter
 from trivium.foundation.errors import ConfigError
 
 _LEAST = 39
-SMALLEST_IVF_PQ = _LEAST * 256
-"""Vectors below which there is no IVF-PQ: faiss wants 39 for each of the 256 values of a byte."""
+SMALLEST = {"hnsw": 1, "ivf_pq": _LEAST * 256}
+"""Vectors that an index takes at least: faiss wants 39 for each of the 256 values of a byte."""
 _BLOCK = 1 << 14
 _TRAINING = 1 << 18
 _PER_LIST = 50  # vectors that the centre of a list is trained on
@@ -125,6 +125,7 @@ def _empty(settings: DenseConfig, dimension: int, n: int) -> Any:
     lists = min(settings.lists or round(4 * n**0.5), n // _LEAST)
     cells: Any = faiss.index_factory(dimension, f"IVF{lists},PQ{codes}", faiss.METRIC_INNER_PRODUCT)
     cells.cp.max_points_per_centroid = _PER_LIST
+    cells.do_polysemous_training = False  # minutes, for a search that is not used
     return cells
 
 

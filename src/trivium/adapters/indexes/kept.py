@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from trivium.adapters.indexes.approximate import (
-    SMALLEST_IVF_PQ,
+    SMALLEST,
     ApproximateIndex,
     build_index,
 )
@@ -64,9 +64,10 @@ def open_index(
         ConfigError: As `build_index`.
     """
     n = len(table.used)
-    if settings.index == "flat" or (settings.index == "ivf_pq" and n < SMALLEST_IVF_PQ):
+    least = SMALLEST.get(settings.index, n + 1)
+    if n < least:
         if settings.index != "flat":
-            say(f"channel '{settings.name}': {n:,} vectors are too few for ivf_pq; searched flat")
+            say(f"channel '{settings.name}': {n:,} vectors are too few for {settings.index}; flat")
         return OpenIndex(table, f"flat index of {n:,} vectors")
     if cache is None:
         index = ApproximateIndex(table, _built(table, settings), settings)
