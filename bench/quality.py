@@ -221,9 +221,9 @@ def simulated(quality: QualitySet, seeds: int, agreements: Sequence[float]) -> I
             mine["published_mixed"] = Rival("published_mixed0.89", stages, examples, judged)
             own.append("published_mixed")
         per_query = measured(quality, made, ["start", "bm25", "click"], seeds)
+        trained = measured(quality, mine, own, seeds)
         if main_one:
             per_query = pl.concat([per_query, measured(quality, made, ["offshelf", "seed"], seeds)])
-        trained = measured(quality, mine, own, seeds)
         names = {mine[name].name: name for name in own}
         per_query = pl.concat([per_query, trained.with_columns(pl.col("system").replace(names))])
         label = "sim" if main_one else f"sim{round(100 * agreement)}"

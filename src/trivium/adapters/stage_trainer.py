@@ -44,7 +44,7 @@ def run_stage(task: StageTask) -> None:
     store = ExampleStore(task.store)
     rows = store.rows(task.stage, task.seed, task.folder / f"rows-{_rank()}")
     assert rows is not None
-    trainer = _trainer(task, store, rows)
+    trainer = make_trainer(task, store, rows)
     checkpoint = last_checkpoint(task.folder / "checkpoints")
     with training_progress(f"training, stage {task.stage.name}", rows.steps) as progress:
         if _rank() == 0:
@@ -55,7 +55,8 @@ def run_stage(task: StageTask) -> None:
         keep_result(task, _choose(trainer, task))
 
 
-def _trainer(task: StageTask, store: ExampleStore, rows: StageRows) -> _Trainer:
+def make_trainer(task: StageTask, store: ExampleStore, rows: StageRows) -> _Trainer:
+    """The trainer of a stage, its model loaded, ready to train."""
     config, stage = task.config, task.stage
     model = SentenceTransformer(task.start, device=_device())
     limit_texts(model, config.max_length)

@@ -164,15 +164,13 @@ def _take_block(
     for q in range(len(products)):
         size, bound, scores = sizes[q], bounds[q], products[q]
         for begin in range(0, _ROWS if size >= 0 else 0, _LANES):
-            above = 0
-            for lane in range(_LANES):  # most of the lanes' scores are beneath: look at all at once
-                above += scores[begin + lane] >= bound
-            if above == 0:
-                continue
-            for column in range(begin, begin + _LANES):
-                row = first + column
-                if scores[column] >= bound and offsets[row] < offsets[row + 1]:
-                    kept_scores[q, size], kept[q, size] = scores[column], row
+            lanes, above = scores[begin : begin + _LANES], 0
+            for lane in range(_LANES):  # most are beneath: look at all of them at once
+                above += lanes[lane] >= bound
+            for lane in range(_LANES if above else 0):
+                row = first + begin + lane
+                if lanes[lane] >= bound and offsets[row] < offsets[row + 1]:
+                    kept_scores[q, size], kept[q, size] = lanes[lane], row
                     size += 1
         sizes[q] = size
 

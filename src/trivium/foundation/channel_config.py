@@ -54,7 +54,9 @@ class DenseConfig(ChannelSection):
         "flat", description="flat is exact; the others are faster, and miss some: docs/dense.md"
     )
     m: int = Field(32, ge=2, le=256, description="hnsw: links of a vector; faiss's")
-    ef_construction: Positive = Field(100, description="hnsw: candidates while a vector is linked")
+    ef_construction: Positive = Field(
+        40, description="hnsw: candidates while a vector is linked; faiss's"
+    )
     ef_search: Positive = Field(
         1000, description="hnsw: candidates while a query is searched; at least twice mine.depth"
     )

@@ -80,7 +80,7 @@ def build_index(table: VectorTable, settings: DenseConfig) -> Any:
         ConfigError: If codes of that many bytes cannot be made of vectors of this dimension.
     """
     rows = table.used
-    with one_thread():
+    with _steady():
         index = _empty(settings, table.vectors.shape[1], len(rows))
         step = max(1, -(-len(rows) // _sample_size(index)))
         index.train(table.vectors[rows[::step]])
@@ -93,16 +93,22 @@ def build_index(table: VectorTable, settings: DenseConfig) -> Any:
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Let faiss use one thread: with several, what it builds depends on their timing."""
+def _steady() -> Iterator[None]:
+    """Let faiss build by one thread, for with several what it builds depends on their timing.
+
+    Matrix products are chosen from 20 vectors on, as faiss once did: by its present choice k-means
+    in few dimensions takes ten times as long.
+    """
     import faiss
 
-    threads = faiss.omp_get_max_threads()
+    threads, least = faiss.omp_get_max_threads(), faiss.cvar.distance_compute_blas_threshold
     faiss.omp_set_num_threads(1)
+    faiss.cvar.distance_compute_blas_threshold = 20
     try:
         yield
     finally:
         faiss.omp_set_num_threads(threads)
+        faiss.cvar.distance_compute_blas_threshold = least
 
 
 def _empty(settings: DenseConfig, dimension: int, n: int) -> Any:
