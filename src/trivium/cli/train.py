@@ -28,7 +28,10 @@ TRAIN_EXAMPLES = (
     "`trivium train runs/a --baseline offshelf`; "
     "`trivium train runs/a --baseline click --clicks clicks.parquet`"
 )
-ABLATE_EXAMPLES = "Examples: `trivium ablate runs/a`; `trivium ablate runs/a --only levels --only mixed --seeds 3`"
+ABLATE_EXAMPLES = (
+    "Examples: `trivium ablate runs/a`; "
+    "`trivium ablate runs/a --only levels --only mixed --seeds 3`"
+)
 
 
 def train(
@@ -117,6 +120,5 @@ def _show(arena: Arena, rivals: list[Rival], seeds: int) -> None:
 
     found = compare(arena, rivals, seeds)
     console_for_tables().print(results_table(found.metrics, found.gains))
-    say(
-        f"paired over the test queries, the mean of {seeds} seed(s) a query; all under {arena.place}"
-    )
+    say(f"paired over the test queries, the mean of {seeds} seed(s) a query")
+    say(f"-> {arena.place}")

@@ -60,8 +60,9 @@ def validation_set(
 ) -> Validation:
     """Choose what validation ranks.
 
-    That is every judged item of its queries (of complete grades the relevant ones), the first 20 that the starting tower finds among all
-    items for each of them (what is likely to stand in the way), and random items besides.
+    That is every judged item of its queries (of complete grades the relevant ones), the first 20
+    that the starting tower finds among all items for each of them (what is likely to stand in the
+    way), and random items besides.
 
     Args:
         queries: The queries with their parts and texts.
