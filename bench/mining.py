@@ -40,6 +40,7 @@ from mining_bare import (
 )
 from trivium.adapters.channels import Channel, build_channel
 from trivium.adapters.models import resolve_model
+from trivium.adapters.text_vectors import text_vectors
 from trivium.adapters.towers import Tower
 from trivium.domain.found_pairs import FoundPairs
 from trivium.domain.ids import Ids
@@ -213,7 +214,8 @@ def dense(shop: Shop, channel: Channel) -> tuple[dict[str, float], Works]:
     from trivium.adapters.indexes.flat import FlatIndex
 
     tower, texts = Tower.load(str(shop.tower)), shop.asked["text"].to_list()
-    vectors, asked = tower.encode(shop.items["text"].to_list()), tower.encode(texts)
+    made = text_vectors(tower, str(shop.tower), shop.items["text"].to_list(), shop.cache)
+    vectors, asked = np.asarray(made.vectors)[made.rows], tower.encode(texts)
     ours = FlatIndex(vectors, shop.items["item_id"])
     bare = dense_searches(vectors, asked, K)
     best = ours.search(asked, 1)[1].ravel().tolist()

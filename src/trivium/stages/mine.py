@@ -32,7 +32,7 @@ class Miner:
     """Searches one catalog; built once in a process and used for many shards.
 
     Every query is treated alone: the same query gives the same rows, scores to the last bit,
-    whatever shard it is in (`towers.Tower`, `towers.FlatIndex` and `postings.Postings` say how).
+    whatever shard it is in (`towers.Tower`, `nearest.VectorTable` and `postings.Postings` say how).
 
     Args:
         items: Columns item_id, title, text and any further fields.
