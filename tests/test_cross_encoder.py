@@ -170,7 +170,7 @@ def test_a_killed_fit_ends_with_the_same_weights(undisturbed, tmp_path, monkeypa
     assert all(torch.equal(expected[n], w) for n, w in finished.model.state_dict().items())
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert all("judge training steps" in line for line in printed.err.splitlines())
+    assert all("judge training" in line for line in printed.err.splitlines())
     other = CrossEncoderJudge.untrained(CONFIG, 3).model.state_dict()
     assert not all(torch.equal(expected[name], other[name]) for name in expected)
 

@@ -205,9 +205,9 @@ def test_as_many_requests_are_in_flight_as_allowed(server):
 
 
 def test_requests_are_spaced(server):
-    search(server, requests_per_second=20)
+    search(server, requests_per_second=5)
     came = sorted(request.came for request in server.requests)
-    assert came[-1] - came[0] > (len(came) - 1) / 20 - 0.03
+    assert came[-1] - came[0] > (len(came) - 1) / 5 - 0.3
 
 
 def test_retry_after_holds_all_requests(server):
