@@ -70,9 +70,9 @@ def _as_asked(
 def _pairs(workspace: Workspace, config: Config) -> Iterator[pl.DataFrame]:
     """The pairs to label with their texts, shard by shard."""
     items = workspace.stage("inputs").read("items").select("item_id", "judge_text")
-    config = config.for_catalog(len(items))
     queries = workspace.stage("inputs").read("queries").select("query_id", "judge_text")
     folder, yields = workspace.stage("mine"), _learned(workspace, config)
+    config = config.for_catalog(len(items))
     drawn = drawn_queries(workspace, config)
     shards = -(-folder.read("queries").height // config.run.shard)
     for number in range(shards):
