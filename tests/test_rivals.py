@@ -70,12 +70,12 @@ def test_a_channel_alone_sees_what_it_found_and_what_none_found():
 def test_baselines_train_on_the_run_and_a_rerun_trains_nothing(
     cli, small_market: Path, run: Path, tmp_path
 ):
-    config = ("-c", small_market / "trivium.toml", *SETTINGS)
+    config = ("-c", small_market / "trivium.toml", *SETTINGS, "--set", "train.validations=1")
     truth = small_market / "truth.parquet"
     log = tmp_path / "clicks.parquet"
     made = cli("clicks", run, "--truth", truth, "--unknown", 0, "--output", log)
     assert made.code == 0, made.err
-    named = ["start", "click", "offshelf"]
+    named = ["start", "click"]
     asked = [word for name in named for word in ("--baseline", name)]
     first = cli("train", run, *config, *asked, "--clicks", log)
     assert first.code == 0, first.err
