@@ -120,7 +120,7 @@ def main() -> None:
     """Measure each index in a process of its own."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--items", type=int, default=1_000_000)
-    parser.add_argument("--queries", type=int, default=256)
+    parser.add_argument("--queries", type=int, default=512)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--kind", choices=KINDS, nargs="*", default=list(KINDS))
     parser.add_argument("--index", choices=INDEXES, nargs="*", default=list(INDEXES))
