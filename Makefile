@@ -23,7 +23,8 @@ demo: $(VENV)/.installed
 	$(BIN)/trivium run demo/run --config demo/market/trivium.toml
 
 test: $(VENV)/.installed lint
-	$(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q --numprocesses auto --dist loadfile \
+		--no-loadscope-reorder
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check src tests bench docs

@@ -23,6 +23,7 @@ from transformers.utils import logging
 
 from trivium.adapters.checkpoints import last_checkpoint, sealing_callback
 from trivium.adapters.example_store import ExampleStore, Texts
+from trivium.adapters.frozen_layers import freeze_layers
 from trivium.adapters.losses import make_loss
 from trivium.adapters.progress import training_progress
 from trivium.adapters.tower_texts import limit_texts, trainer_sides
@@ -60,6 +61,7 @@ def make_trainer(task: StageTask, store: ExampleStore, rows: StageRows) -> _Trai
     config, stage = task.config, task.stage
     model = SentenceTransformer(task.start, device=_device())
     limit_texts(model, config.max_length)
+    freeze_layers(model, config.tower.freeze)
     sides = trainer_sides(model, ["query", *map(_column, range(1 + stage.columns))])
     validation = Validation.load(task.validation)
     callbacks: list[TrainerCallback] = [_LogsAtCheckpoints(), _StopsEarly(config.patience)]

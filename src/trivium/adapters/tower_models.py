@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trivium.adapters.frozen_layers import freeze_layers
 from trivium.adapters.tower_texts import PROMPTS, Side, is_routed, prompt_of
 from trivium.adapters.towers import Tower, load_model
 from trivium.foundation.errors import ConfigError
@@ -38,7 +39,8 @@ def build_tower(
             random orthogonal ones.
 
     Raises:
-        ConfigError: If a length is not below that of the model's vectors.
+        ConfigError: If a length is not below that of the model's vectors, or it lacks the layers
+            that shall not learn.
         DependencyError: If there is no such model.
     """
     built: SentenceTransformer = load_model(model)
@@ -48,6 +50,7 @@ def build_tower(
     if settings.kind == "two" and not is_routed(built):
         built = _in_two(built)
     _check_lengths("train.tower.matryoshka", settings.matryoshka, built)
+    freeze_layers(built, settings.freeze)
     return built
 
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from trivium.foundation.sections import Positive, Section
+from trivium.foundation.sections import Count, Positive, Section
 
 
 class TowerConfig(Section):
@@ -26,6 +26,10 @@ class TowerConfig(Section):
     )
     matryoshka: list[Positive] = Field(
         [], description="lengths to which trained vectors may be cut, beside the full one"
+    )
+
+    freeze: Count = Field(
+        0, description="lowest layers that training leaves as they are, the embeddings with them"
     )
 
     @model_validator(mode="after")

@@ -8,10 +8,11 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from trivium.foundation.sections import Count, Positive, Section, Share
-from trivium.foundation.tables import NEGATIVE_LEVELS, POSITIVE_LEVELS
+from trivium.foundation.tables import LEVELS, NEGATIVE_LEVELS, POSITIVE_LEVELS
 from trivium.foundation.tower_config import TowerConfig
 
 _STARTS = ("best", "start")
+_GRADED_LOSSES = ("circle", "kl")
 
 
 class StageConfig(Section):
@@ -22,7 +23,9 @@ class StageConfig(Section):
         description="bce, mnr, triplet; circle: margins by grade; kl: to the judge's grades"
     )
     positives: list[str] = Field(min_length=1, description="levels that give positives")
-    negatives: list[str] = Field([], description="levels that give negatives")
+    negatives: list[str] = Field(
+        [], description="levels that give negatives; for circle and kl any, as they compare grades"
+    )
     columns: Positive = Field(1, description="negatives beside each positive, of its own query")
     min_grade: int = Field(0, ge=0, le=4, description="lowest grade of a positive")
     min_p_relevant: Share = Field(0.0, description="floor of P(grade >= 3) for machine positives")
@@ -55,10 +58,8 @@ class StageConfig(Section):
     def _usable(self) -> StageConfig:
         if not re.fullmatch(r"[\w-]+", self.name):
             raise ValueError(f"a name of letters, digits, '-' and '_', not {self.name!r}")
-        for given, known in (
-            (self.positives, POSITIVE_LEVELS),
-            (self.negatives, NEGATIVE_LEVELS),
-        ):
+        beside = LEVELS if self.loss in _GRADED_LOSSES else NEGATIVE_LEVELS
+        for given, known in ((self.positives, POSITIVE_LEVELS), (self.negatives, beside)):
             unknown = [level for level in given if level not in known]
             if unknown:
                 raise ValueError(f"levels among {', '.join(known)}, not {', '.join(unknown)}")
