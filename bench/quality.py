@@ -30,7 +30,7 @@ from trivium.stages import evaluate as measuring
 
 SYSTEMS = ("start", "bm25", "click", "offshelf", "seed", "mixed", "published", "default")
 SEEDED = ("click", "offshelf", "default")
-AGREEMENTS = (0.68, 0.8, 0.89, 1.0)
+AGREEMENTS = (0.89, 1.0, 0.68, 0.8)
 EVALUATE = EvaluateConfig()
 MEASURES = {
     "ndcg10": "nDCG@10",
@@ -121,7 +121,7 @@ def filled(quality: QualitySet, shoppers: Shoppers, names: Sequence[str]) -> pl.
     return plain.with_columns(measure=pl.lit("filled nDCG@10"))
 
 
-def compared(per_query: pl.DataFrame, baseline_: str, system: str = "default") -> dict[str, Any]:
+def compared(per_query: pl.DataFrame, baseline_: str, system: str) -> dict[str, Any]:
     """Gains of one system over another, by measure and segment."""
     two = per_query.filter(pl.col("system").is_in([baseline_, system]))
     found = measuring.gains(two, baseline_, EVALUATE)
@@ -139,19 +139,28 @@ def figures(name: str, per_query: pl.DataFrame, seeds: int) -> dict[str, Any]:
             if row["measure"] == measure:
                 out[f"{name}_{row['system']}_{short}"] = round(row["value"], 4)
     for rival in ("click", "offshelf", "start", "mixed", "seed", "bm25"):
-        if rival not in per_query["system"].unique():
-            continue
-        rows = compared(per_query, rival)
-        for measure, segment in rows:
-            row = rows[measure, segment]
-            show_gain(name, rival, row)
-        first = rows["nDCG@10", "all"]
-        out[f"{name}_gain_over_{rival}"] = round(first["relative"], 4)
-        out[f"{name}_{rival}_p"] = round(first["p_value"], 5)
-        if rival == "click" and ("nDCG@10", "tail") in rows:
-            out[f"{name}_tail_gain"] = round(rows["nDCG@10", "tail"]["relative"], 4)
+        out |= differences(name, per_query, rival, "default")
+    published = differences(name, per_query, "published_mixed", "published")
+    out |= {key.replace("gain", "published_gain"): value for key, value in published.items()}
     out[f"{name}_test_queries"] = per_query["query_id"].n_unique()
     out[f"{name}_seeds"] = seeds
+    return out
+
+
+def differences(name: str, per_query: pl.DataFrame, rival: str, system: str) -> dict[str, Any]:
+    """What a system gains over a rival: every measure on stderr, the main figures returned."""
+    if not {rival, system} <= set(per_query["system"].unique()):
+        return {}
+    rows = compared(per_query, rival, system)
+    for row in rows.values():
+        show_gain(name, rival, row, system)
+    first = rows["nDCG@10", "all"]
+    out = {
+        f"{name}_gain_over_{rival}": round(first["relative"], 4),
+        f"{name}_{rival}_p": round(first["p_value"], 5),
+    }
+    if rival == "click" and ("nDCG@10", "tail") in rows:
+        out[f"{name}_tail_gain"] = round(rows["nDCG@10", "tail"]["relative"], 4)
     return out
 
 
@@ -170,14 +179,14 @@ def show(name: str, metrics: pl.DataFrame) -> None:
             print(f"| {system} | {' | '.join(cells)} |", file=sys.stderr, flush=True)
 
 
-def show_gain(name: str, rival: str, row: Mapping[str, Any]) -> None:
+def show_gain(name: str, rival: str, row: Mapping[str, Any], system: str) -> None:
     """One difference with its interval and p-value."""
     if row["difference"] is None:
         return
     low, high = (f"{row[k]:+.4f}" if row[k] is not None else "-" for k in ("ci_low", "ci_high"))
     share = f" ({row['relative']:+.1%})" if row["relative"] is not None else ""
     print(
-        f"{name}: default against {rival}, {row['segment']}, {row['measure']}: "
+        f"{name}: {system} against {rival}, {row['segment']}, {row['measure']}: "
         f"{row['difference']:+.4f} [{low}, {high}]{share}, p = {row['p_value']:.4f}",
         file=sys.stderr,
     )

@@ -46,6 +46,7 @@ pairs_per_query = {pairs}
 [train]
 max_length = 48
 validations = 1
+validation_items = 2000
 
 [train.tower]
 freeze = 3

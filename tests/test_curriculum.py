@@ -24,8 +24,8 @@ def test_the_published_recipe_is_as_published():
 
 
 def test_stages_are_scaled_and_ones_own_replace_the_recipe():
-    assert [s.steps for s in stages_of(TrainConfig())] == [250, 200, 50]
-    assert [s.steps for s in stages_of(TrainConfig(scale=0.1))] == [25, 20, 5]
+    assert [s.steps for s in stages_of(TrainConfig())] == [300, 150, 50]
+    assert [s.steps for s in stages_of(TrainConfig(scale=0.1))] == [30, 15, 5]
     assert [s.steps for s in stages_of(TrainConfig(scale=0.001))] == [1, 1, 1]
     own = stage_of(steps=8)
     assert stages_of(TrainConfig(recipe="published", stages=[own], scale=0.5)) == [

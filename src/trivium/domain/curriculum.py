@@ -31,32 +31,35 @@ PUBLISHED = (
 """BCE, then MNR, then triplet, as published (arXiv 2606.23911); steps and rates are ours."""
 
 _ALL_POSITIVES = ["seed_positive", "easy_positive", "hard_positive"]
-_JUDGED_NEGATIVES = ["seed_negative", "hard_negative"]
+_JUDGED_NEGATIVES = ["seed_negative", "hard_negative", "token_similar_negative"]
 
 DEFAULT = (
     StageConfig(
         name="broad",
         loss="mnr",
         positives=_ALL_POSITIVES,
+        negatives=_JUDGED_NEGATIVES,
         min_p_relevant=0.8,
         human_share=0.5,
-        steps=250,
+        steps=300,
+        learning_rate=6e-5,
     ),
     StageConfig(
         name="hard",
         loss="mnr",
         positives=_ALL_POSITIVES,
         negatives=_JUDGED_NEGATIVES,
+        columns=2,
         min_p_relevant=0.8,
         human_share=0.5,
-        steps=200,
-        learning_rate=2e-5,
+        steps=150,
+        learning_rate=4e-5,
     ),
     StageConfig(
         name="fine",
         loss="triplet",
         positives=_ALL_POSITIVES,
-        negatives=[*_JUDGED_NEGATIVES, "token_similar_negative"],
+        negatives=_JUDGED_NEGATIVES,
         min_p_relevant=0.8,
         human_share=0.5,
         steps=50,
@@ -64,10 +67,11 @@ DEFAULT = (
         margin=0.1,
     ),
 )
-"""Progressive MNR: in-batch negatives, then judged ones, then a short triplet stage.
+"""Progressive MNR: a judged negative beside the batch's, then two, then a short triplet stage.
 
 Human seed positives are mixed with machine positives that the judge is sure of, since judges are
-least sure where channels disagree; the published recipe has only the latter.
+least sure where channels disagree; the published recipe has only the latter. What was compared on
+validation queries is in docs/training.md.
 """
 
 RECIPES: dict[str, tuple[StageConfig, ...]] = {"default": DEFAULT, "published": PUBLISHED}

@@ -66,11 +66,21 @@ class Pool:
 class Turns:
     """A pool's examples in an endless order: every query gives one before any gives a second.
 
-    When all have been given, they are given again in another order.
+    With grades, a query gives those of the highest grade first, equal ones in a drawn order: few
+    turns then spend themselves on what is surest and best. When all have been given, they are given
+    again, equal ones in another order.
+
+    Args:
+        pool: Some of the examples.
+        seed: Of the order.
+        stream: Tells this order from others of the same seed.
+        grades: Expected grades of all examples, NaN where nobody graded; without, all are equal.
     """
 
-    def __init__(self, pool: Pool, seed: int, stream: int) -> None:
-        self._pool, self._seed = pool, (seed, stream)
+    def __init__(
+        self, pool: Pool, seed: int, stream: int, grades: NDArray[np.float32] | None = None
+    ) -> None:
+        self._pool, self._seed, self._grades = pool, (seed, stream), grades
         self._most_first = np.argsort(-pool.counts, kind="stable")
         reach = np.bincount(pool.counts)[::-1].cumsum()[::-1][1:]  # queries with more than t
         self._bounds = np.concatenate([[0], np.cumsum(reach)])
@@ -86,13 +96,24 @@ class Turns:
         for one in np.unique(np.column_stack([epoch, turn]), axis=0):
             of_it = (epoch == one[0]) & (turn == one[1])
             members[of_it] = self._shuffled(int(one[0]), int(one[1]))[place[of_it]]
+        return self._best(members, turn, epoch)
+
+    def _best(self, members: Ints, turn: Ints, epoch: Ints) -> Ints:
+        """Positions of the examples that are the best but for `turn` others, of some queries."""
         counts = self._pool.counts[members]
+        begins = np.cumsum(counts) - counts
+        row = np.repeat(np.arange(len(members)), counts)
+        places = self._pool.starts[members][row] + np.arange(len(row)) - begins[row]
+        chosen = np.asarray(self._pool.chosen[places])
+        worse = np.zeros(len(row))
+        if self._grades is not None:
+            worse -= np.nan_to_num(self._grades[chosen])
         seed = np.uint64(self._seed[0] * 8 + self._seed[1])
-        first = mix(
-            members.astype(np.uint64) ^ mix(seed + (epoch.astype(np.uint64) << np.uint64(8)))
+        drawn = mix(
+            chosen.astype(np.uint64) ^ mix(seed + (epoch[row].astype(np.uint64) << np.uint64(8)))
         )
-        own = (first % counts.astype(np.uint64)).astype(np.int64)
-        return np.asarray(self._pool.chosen[self._pool.starts[members] + (own + turn) % counts])
+        order = np.lexsort((drawn, worse, row))
+        return chosen[order[begins + turn % counts]]
 
     def _shuffle(self, epoch: int, turn: int) -> Ints:
         size = int(self._bounds[turn + 1] - self._bounds[turn])
@@ -119,11 +140,11 @@ class Rows:
 class StageRows:
     """The rows of a stage: `draw` gives those of any numbers from 0 to `total` - 1.
 
-    Every query gives a positive before any gives a second one; when all are used they are used
-    again. Where a share of human positives is stated, human and machine ones alternate in that
-    share, as far as `MAX_HUMAN_REPEATS` allows. A row whose query has too few negatives of the
-    stage's levels gets random items that are not known to be relevant. BCE has as many negatives
-    as positives.
+    Every query gives a positive before any gives a second one, its best first; when all are used
+    they are used again. Where a share of human positives is stated, human and machine ones
+    alternate in that share, as far as `MAX_HUMAN_REPEATS` allows. A row whose query has too few
+    negatives of the stage's levels gets random items that are not known to be relevant. BCE has as
+    many negatives as positives.
 
     Args:
         stage: The stage.
@@ -150,8 +171,9 @@ class StageRows:
         self.stage, self._examples = stage, examples
         seed = int(hash_strings([stage.name], seed)[0] >> np.uint64(8))  # stages draw others' rows
         self._known, self._n_items, self._seed = known, n_items, seed
-        self._human = Turns(human, seed, _HUMAN) if len(human) else None
-        self._others = Turns(positives, seed, _OTHERS) if len(positives) else None
+        grades = examples.expected_grade
+        self._human = Turns(human, seed, _HUMAN, grades) if len(human) else None
+        self._others = Turns(positives, seed, _OTHERS, grades) if len(positives) else None
         self._negatives, self._zeros = negatives, None
         if stage.loss == "bce" and len(negatives):
             self._zeros = Turns(negatives, seed, _ZEROS)
