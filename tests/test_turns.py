@@ -101,6 +101,19 @@ def assert_in_turn(pairs: list[tuple[str, str]], pool: set[tuple[str, str]]) -> 
             assert last[other] <= last[query] + 1 or last[query] == count
 
 
+def test_a_query_gives_its_best_positives_first():
+    examples = make_examples(3).with_columns(expected_grade=pl.col("grade").cast(pl.Float32))
+    grades = {(row["query_id"], row["item_id"]): row["grade"] for row in examples.to_dicts()}
+    stage = stage_of(negatives=[], steps=9)
+    pool = plain_positives(examples, stage)
+    given_ = pairs_of(training_rows(examples, stage, 3))
+    assert len(given_) > len(pool)
+    for query in {query for query, _ in pool}:
+        own = [pair for pair in pool if pair[0] == query]
+        first = [grades[pair] for pair in given_ if pair[0] == query][: len(own)]
+        assert first == sorted((grades[pair] for pair in own), reverse=True)
+
+
 @given(
     seed=st.integers(0, 10**6),
     steps=st.integers(1, 12),
