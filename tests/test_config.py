@@ -249,6 +249,13 @@ def test_a_stage_that_cannot_train_is_refused(wrong, words):
     assert words in fault.expected
 
 
+@pytest.mark.parametrize("loss", ["circle", "kl"])
+def test_losses_of_grades_compare_positives_too(loss):
+    stage = {"name": "s", "loss": loss, "positives": ["seed_positive"]}
+    raw = {"train": {"stages": [stage | {"negatives": ["hard_positive", "hard_negative"]}]}}
+    assert parse_config(raw).train.stages[0].negatives == ["hard_positive", "hard_negative"]
+
+
 @pytest.mark.parametrize(
     ("raw", "words"),
     [
