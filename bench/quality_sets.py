@@ -77,7 +77,7 @@ def homedepot(data: Path, work: Path, *, quick: bool) -> QualitySet:
     folder = data / "homedepot"
     parts = _dealt(folder, HOMEDEPOT)
     if quick:
-        parts = _some(parts, {"test": 300, "validation": 100, None: 900})
+        folder, parts = _some(folder, work, parts, {"test": 300, "validation": 100, None: 900})
     text = _TOML.format(
         data=_files(folder)
         + '\njudge_item_text = ["{title}", "brand: {brand}", "colour: {colour}", '
@@ -183,9 +183,21 @@ def _parts(queries: pl.DataFrame, shares: list[tuple[str | None, float]]) -> pl.
     return dealt.drop("_words", "_hash", "_at").sort("query_id")
 
 
-def _some(parts: pl.DataFrame, sizes: dict[str | None, int]) -> pl.DataFrame:
+def _some(
+    folder: Path, work: Path, parts: pl.DataFrame, sizes: dict[str | None, int]
+) -> tuple[Path, pl.DataFrame]:
+    """Some queries of each part, their grades, and a catalog of what is graded and others."""
     some = [parts.filter(pl.col("part").eq_missing(name)).head(n) for name, n in sizes.items()]
-    return pl.concat(some).sort("query_id")
+    kept = pl.concat(some).sort("query_id")
+    grades = pl.read_parquet(folder / "judgments.parquet").join(kept, on="query_id", how="semi")
+    items = pl.read_parquet(folder / "items.parquet")
+    graded = pl.col("item_id").is_in(grades["item_id"].unique().implode())
+    others = items.filter(~graded).sample(2000, seed=SEED)
+    place = work / f"some-{folder.name}"
+    place.mkdir(parents=True, exist_ok=True)
+    pl.concat([items.filter(graded), others]).write_parquet(place / "items.parquet")
+    grades.write_parquet(place / "judgments.parquet")
+    return place, kept
 
 
 def _made(name: str, work: Path, queries: pl.DataFrame, text: str) -> QualitySet:
