@@ -178,6 +178,17 @@ def test_few_human_positives_are_not_repeated_without_end():
         assert taken[pair] == MAX_HUMAN_REPEATS
 
 
+def test_few_human_queries_do_not_wear_out():
+    examples = make_examples(2, per_query=30).with_columns(
+        source=pl.when(pl.col("query_id") == "q05").then(pl.lit("human")).otherwise(pl.lit("judge"))
+    )
+    rows = training_rows(examples, stage_of(human_share=0.9, steps=15, negatives=[]), 4)
+    of_query = Counter(query for query, _ in pairs_of(rows))
+    others = len(of_query) - 1
+    assert of_query["q05"] == round(120 * MAX_HUMAN_REPEATS / (MAX_HUMAN_REPEATS + others))
+    assert of_query["q05"] <= (MAX_HUMAN_REPEATS + 1) * min(of_query.values())
+
+
 @pytest.mark.parametrize("source", ["human", "judge"])
 def test_a_share_of_nothing_is_filled_by_the_other_side(source):
     examples = make_examples(2).filter((pl.col("source") == source) | pl.col("level").is_in(JUDGED))

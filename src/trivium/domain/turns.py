@@ -19,7 +19,9 @@ from trivium.foundation.train_config import StageConfig
 Ints = NDArray[np.int64]
 
 MAX_HUMAN_REPEATS = 4
-"""Times that a stage uses one human positive at most, where a share of them is stated; ours."""
+"""Times that a stage uses one human positive at most, where a share of them is stated; and rows of
+a query with human positives for each row of another query, at most. Ours: few queries are worn out
+by half of a stage's rows."""
 
 _REDRAWS = 20
 _HUMAN, _OTHERS, _ZEROS, _NEGATIVES = range(4)  # streams of randomness
@@ -182,7 +184,7 @@ class StageRows:
             rows = stage.epochs * (len(human) + len(positives))
             self.steps = max(1, round(rows / stage.batch))
         self.total = self.steps * stage.batch
-        self._humans = self._human_rows(len(human), len(positives))
+        self._humans = self._human_rows(human, positives)
 
     def draw(self, numbers: Ints) -> Rows:
         """The rows of some numbers."""
@@ -198,12 +200,15 @@ class StageRows:
         reads_grades = self.stage.loss in ("circle", "kl")
         return Rows(queries, items, grades if reads_grades else grades[:, :0])
 
-    def _human_rows(self, human: int, others: int) -> int:
+    def _human_rows(self, human: Pool, others: Pool) -> int:
         share, total = self.stage.human_share, self._positive_rows(self.total)
-        if share is None or not (human and others):
-            return total if human else 0
-        most = MAX_HUMAN_REPEATS * human if share < 1 else total
-        return min(round(total * share), most)
+        if share is None or not (len(human) and len(others)):
+            return total if len(human) else 0
+        if share == 1:
+            return total
+        weight = MAX_HUMAN_REPEATS * len(human.queries)
+        fair = total * weight / (weight + len(others.queries))
+        return round(min(total * share, fair, MAX_HUMAN_REPEATS * len(human)))
 
     def _positive_rows(self, total: int) -> int:
         return total - total // 2 if self._zeros is not None else total
