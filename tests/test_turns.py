@@ -182,10 +182,10 @@ def test_few_human_queries_do_not_wear_out():
     examples = make_examples(2, per_query=30).with_columns(
         source=pl.when(pl.col("query_id") == "q05").then(pl.lit("human")).otherwise(pl.lit("judge"))
     )
-    rows = training_rows(examples, stage_of(human_share=0.9, steps=15, negatives=[]), 4)
+    rows = training_rows(examples, stage_of(human_share=0.9, steps=6, negatives=[]), 4)
     of_query = Counter(query for query, _ in pairs_of(rows))
     others = len(of_query) - 1
-    assert of_query["q05"] == round(120 * MAX_HUMAN_REPEATS / (MAX_HUMAN_REPEATS + others))
+    assert of_query["q05"] == round(48 * MAX_HUMAN_REPEATS / (MAX_HUMAN_REPEATS + others))
     assert of_query["q05"] <= (MAX_HUMAN_REPEATS + 1) * min(of_query.values())
 
 

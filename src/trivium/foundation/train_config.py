@@ -33,8 +33,8 @@ class StageConfig(Section):
     min_confidence: Share = Field(0.0, description="floor of P(its grade) for machine labels")
     human_share: Share | None = Field(
         None,
-        description="share of human positives, each used 4 times at most, and each of their queries 4 "
-        "times as often as another; null = as found",
+        description="share of human positives, each used 4 times at most, their queries 4 times as "
+        "often as others at most; null = as found",
     )
     steps: Positive = Field(200, description="steps before train.scale")
     epochs: float | None = Field(
