@@ -186,7 +186,6 @@ def test_few_human_queries_do_not_wear_out():
     of_query = Counter(query for query, _ in pairs_of(rows))
     others = len(of_query) - 1
     assert of_query["q05"] == round(48 * MAX_HUMAN_REPEATS / (MAX_HUMAN_REPEATS + others))
-    assert of_query["q05"] <= (MAX_HUMAN_REPEATS + 1) * min(of_query.values())
 
 
 @pytest.mark.parametrize("source", ["human", "judge"])
