@@ -28,9 +28,14 @@ from trivium.pipeline.baselines import baseline
 from trivium.pipeline.rivals import Arena, Rival, mean_over_seeds
 from trivium.stages import evaluate as measuring
 
-SYSTEMS = ("start", "bm25", "click", "offshelf", "seed", "mixed", "published", "default")
+SYSTEMS = (
+    *("start", "bm25", "click", "offshelf", "seed"),
+    *("mixed", "published", "published_mixed", "default"),
+)
+OF_THE_JUDGE = ("default", "published", "mixed", "published_mixed")
 SEEDED = ("click", "offshelf", "default")
-AGREEMENTS = (0.89, 1.0, 0.68, 0.8)
+PAPERS = 0.89
+AGREEMENTS = (PAPERS, 1.0, 0.68, 0.8)
 EVALUATE = EvaluateConfig()
 MEASURES = {
     "ndcg10": "nDCG@10",
@@ -54,6 +59,8 @@ def rivals(arena: Arena, clicks: Path, examples: Any) -> dict[str, Rival]:
     default = recipe(arena, "default")
     made = {name: Rival(name, recipe(arena, name), examples) for name in RECIPES}
     made["mixed"] = Rival("mixed", baseline_stages("mixed", default), examples)
+    stages = baseline_stages("mixed", recipe(arena, "published"))
+    made["published_mixed"] = Rival("published_mixed", stages, examples)
     for name in ("start", "click", "offshelf", "seed"):
         made[name] = baseline(arena, name, clicks)
     return made
@@ -207,7 +214,9 @@ def real(sets: Sequence[QualitySet], label: str, seeds: int, names: Sequence[str
     yield figures(label, per_query, seeds)
 
 
-def simulated(quality: QualitySet, seeds: int, agreements: Sequence[float]) -> Iterator[Any]:
+def simulated(
+    quality: QualitySet, seeds: int, agreements: Sequence[float], names: Sequence[str]
+) -> Iterator[Any]:
     """The marketplace, with judges of stated agreement; the curve of the gain over clicks."""
     arena = quality.arena
     clicks = click_log(arena.job.workspace.root, None, quality.truth, 3)
@@ -216,26 +225,15 @@ def simulated(quality: QualitySet, seeds: int, agreements: Sequence[float]) -> I
             arena.job.workspace, arena.job.config, truth=quality.truth, agreement=agreement
         )
         shards = len(arena.job.workspace.stage("examples").shards("examples"))
-        examples = partial(made_by, work, shards)
-        judged = {"agreement": agreement}
-        made = rivals(arena, clicks, examples)
-        mine = {
-            name: replace(made[name], name=f"{name}{agreement:.2f}", made_of=judged)
-            for name in ("default", "published", "mixed")
-        }
-        main_one = agreement == 0.89
-        own = ["default", "published", "mixed"] if main_one else ["default"]
-        if main_one:
-            stages = baseline_stages("mixed", recipe(arena, "published"))
-            mine["published_mixed"] = Rival("published_mixed0.89", stages, examples, judged)
-            own.append("published_mixed")
-        per_query = measured(quality, made, ["start", "bm25", "click"], seeds)
-        trained = measured(quality, mine, own, seeds)
-        if main_one:
-            per_query = pl.concat([per_query, measured(quality, made, ["offshelf", "seed"], seeds)])
-        names = {mine[name].name: name for name in own}
-        per_query = pl.concat([per_query, trained.with_columns(pl.col("system").replace(names))])
-        label = "sim" if main_one else f"sim{round(100 * agreement)}"
+        made = rivals(arena, clicks, partial(made_by, work, shards))
+        for name in OF_THE_JUDGE:
+            own = {"name": f"{name}{agreement:.2f}", "made_of": {"agreement": agreement}}
+            made[name] = replace(made[name], **own)
+        few = [name for name in names if name in ("start", "bm25", "click", "default")]
+        per_query = measured(quality, made, names if agreement == PAPERS else few, seeds)
+        plain = {made[name].name: name for name in OF_THE_JUDGE}
+        per_query = per_query.with_columns(pl.col("system").replace(plain))
+        label = "sim" if agreement == PAPERS else f"sim{round(100 * agreement)}"
         yield figures(label, per_query, seeds)
 
 
@@ -282,6 +280,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=Path("quality"))
     parser.add_argument("--only", default="sim,homedepot,crowdflower,chorus")
     parser.add_argument("--systems", default=",".join(SYSTEMS))
+    parser.add_argument("--agreements", default=",".join(map(str, AGREEMENTS)))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--scale", type=float, default=1.0, help="of the steps of every system")
     parser.add_argument(
@@ -289,7 +288,7 @@ def arguments() -> argparse.Namespace:
     )
     args = parser.parse_args()
     if args.quick:
-        args.seeds, args.scale = 1, 0.05
+        args.seeds, args.scale, args.agreements = 1, 0.05, str(PAPERS)
     return args
 
 
@@ -297,23 +296,25 @@ def main() -> None:
     """Run the data sets that are asked for, and print."""
     args = arguments()
     names, only = args.systems.split(","), args.only.split(",")
+    real_names = [name for name in names if name != "published_mixed"]
     out: dict[str, Any] = {"scale": args.scale}
     if "sim" in only:
         quality = scaled(marketplace(args.work, quick=args.quick), args.scale)
-        for found in simulated(quality, args.seeds, (0.89,) if args.quick else AGREEMENTS):
+        agreements = [float(agreement) for agreement in args.agreements.split(",")]
+        for found in simulated(quality, args.seeds, agreements, names):
             out |= found
     if "homedepot" in only or "chorus" in only:
         quality = scaled(homedepot(args.data, args.work, quick=args.quick), args.scale)
-        for found in real([quality], "homedepot", args.seeds, names):
+        for found in real([quality], "homedepot", args.seeds, real_names):
             out |= found
-        for found in zero_shot(args.data, quality, names) if "chorus" in only else ():
+        for found in zero_shot(args.data, quality, real_names) if "chorus" in only else ():
             out |= found
     if "crowdflower" in only:
         sets = [
             scaled(crowdflower(args.data, args.work, fold, quick=args.quick), args.scale)
             for fold in ((0,) if args.quick else (0, 1))
         ]
-        for found in real(sets, "crowdflower", args.seeds, names):
+        for found in real(sets, "crowdflower", args.seeds, real_names):
             out |= found
     print(json.dumps(out))
 
