@@ -149,7 +149,7 @@ def test_the_card_has_the_recipe_and_no_text_of_the_user(
         "base_model: sentence-transformers/all-MiniLM-L6-v2",
         "unit vectors of 16 dimensions",
         "first 20 tokens",
-        "| 125 | 64 | 3e-05 | 50 | 0.620 |",
+        "| 150 | 64 | 6e-05 | 50 | 0.620 |",
         "| its start | 0.620 |",
         "| skipped: no examples |",
         "| broad | 0 | 0.600 |",
