@@ -50,7 +50,7 @@ def build_tower(
     if settings.kind == "two" and not is_routed(built):
         built = _in_two(built)
     _check_lengths("train.tower.matryoshka", settings.matryoshka, built)
-    freeze_layers(built, settings.freeze)
+    freeze_layers(built, settings.freeze)  # files keep no such state; what cannot be is refused
     return built
 
 

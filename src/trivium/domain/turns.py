@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from trivium.domain.example_arrays import ExampleArrays
 from trivium.domain.sampling import draw_positions, hash_strings, mix
-from trivium.foundation.train_config import StageConfig
+from trivium.foundation.train_config import GRADED_LOSSES, StageConfig
 
 Ints = NDArray[np.int64]
 
@@ -197,7 +197,7 @@ class StageRows:
         if self.stage.negatives:
             drawn, theirs = self._draw_negatives(numbers, queries)
             items, grades = np.hstack([items, drawn]), np.hstack([grades, theirs])
-        reads_grades = self.stage.loss in ("circle", "kl")
+        reads_grades = self.stage.loss in GRADED_LOSSES
         return Rows(queries, items, grades if reads_grades else grades[:, :0])
 
     def _human_rows(self, human: Pool, others: Pool) -> int:

@@ -27,7 +27,6 @@ class TowerConfig(Section):
     matryoshka: list[Positive] = Field(
         [], description="lengths to which trained vectors may be cut, beside the full one"
     )
-
     freeze: Count = Field(
         0, description="lowest layers that training leaves as they are, the embeddings with them"
     )

@@ -12,7 +12,8 @@ from trivium.foundation.tables import LEVELS, NEGATIVE_LEVELS, POSITIVE_LEVELS
 from trivium.foundation.tower_config import TowerConfig
 
 _STARTS = ("best", "start")
-_GRADED_LOSSES = ("circle", "kl")
+GRADED_LOSSES = ("circle", "kl")
+"""The losses that read the grades of a row's items."""
 
 
 class StageConfig(Section):
@@ -60,7 +61,7 @@ class StageConfig(Section):
     def _usable(self) -> StageConfig:
         if not re.fullmatch(r"[\w-]+", self.name):
             raise ValueError(f"a name of letters, digits, '-' and '_', not {self.name!r}")
-        beside = LEVELS if self.loss in _GRADED_LOSSES else NEGATIVE_LEVELS
+        beside = LEVELS if self.loss in GRADED_LOSSES else NEGATIVE_LEVELS
         for given, known in ((self.positives, POSITIVE_LEVELS), (self.negatives, beside)):
             unknown = [level for level in given if level not in known]
             if unknown:
