@@ -43,12 +43,16 @@ def test_joined_words_are_kept_whole_and_split():
     assert parts("Décor &amp; CAFÉ") == parts("decor cafe")
 
 
-@pytest.mark.parametrize("k", [1, 3, 7, 40, 1000])
-def test_postings_search_equals_sorting_everything(k):
+@pytest.mark.parametrize(
+    ("k", "n_items"), [(1, 40), (3, 40), (7, 40), (40, 40), (1000, 40), (1, 80_000), (50, 80_000)]
+)
+def test_postings_search_equals_sorting_everything(k, n_items):
     rng = np.random.default_rng(k)
-    n_terms, n_items, n_queries = 12, 40, 30
-    # Few distinct weights, so that most cut-offs fall among ties.
+    n_terms, n_queries = 12, 30
+    # Few distinct weights, so that most cut-offs fall among ties; some words are rare.
     matrix = rng.choice([0.0, 0.0, 1.0, 2.0], size=(n_terms, n_items)).astype(np.float32)
+    rare = rng.random(matrix.shape) < np.where(np.arange(n_terms) % 3, 0.0, 0.99)[:, None]
+    matrix[rare & (n_items > 40)] = 0.0
     term, item = np.nonzero(matrix)
     offsets = np.concatenate([[0], np.cumsum((matrix > 0).sum(axis=1))]).astype(np.int64)
     index = Postings(offsets, item.astype(np.int32), matrix[term, item], n_items)

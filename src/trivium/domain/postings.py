@@ -13,6 +13,14 @@ from numpy.typing import NDArray
 
 from trivium.foundation.tables import RUNS
 
+BLOCK = 1 << 15
+"""Items whose scores are held at once; a multiple of GROUP."""
+GROUP = 32
+FEW = 25
+"""A search goes item by item where its terms are held less than one time for so many items."""
+MOST_BITS = 2**31 - 1
+"""A key is a score's bits taken from these, then the item: its order is (-score, item)."""
+
 
 @dataclass(frozen=True)
 class Hits:
@@ -106,16 +114,90 @@ def _accumulate(
     return found
 
 
-def _best(scores: Any, touched: Any, k: int) -> Any:
-    """The k best of the touched items, ordered by (-score, item)."""
-    if len(touched) > k:
-        values = scores[touched]
-        cut = np.partition(values, len(values) - k)[len(values) - k]
-        above = touched[values > cut]
-        level = np.sort(touched[values == cut])[: k - len(above)]
-        touched = np.concatenate((above, level))
-    chosen = np.sort(touched)
-    return chosen[np.argsort(-scores[chosen], kind="mergesort")]
+def _cut(keys: Any, count: int, k: int) -> Any:
+    """Keep the k smallest of the first `count` keys, in any order, and return the largest kept."""
+    keys[:k] = np.partition(keys[:count], k - 1)[:k]
+    return keys[k - 1]
+
+
+def _of_few(
+    offsets: Any,
+    items: Any,
+    weights: Any,
+    terms: Any,
+    term_weights: Any,
+    scores: Any,
+    touched: Any,
+    keys: Any,
+    k: int,
+) -> int:
+    """Keys of the k best and some others, item by item: for terms that few items hold."""
+    found = accumulate(offsets, items, weights, terms, term_weights, scores, touched)
+    bits = scores.view(np.int32)
+    count, last = 0, np.int64(2**63 - 1)
+    for item in touched[:found]:
+        key = (MOST_BITS - np.int64(bits[item])) << 32 | item
+        scores[item] = 0.0
+        if key < last:
+            if count == len(keys):
+                last = cut(keys, count, k)
+                count = k
+            keys[count] = key
+            count += 1
+    return count
+
+
+def _scan(block: Any, begin: Any, keys: Any, count: Any, floor: Any, k: Any) -> Any:
+    """Add the keys of a block's scores above the floor; the count, and the floor from here on.
+
+    The floor is the k-th best score so far: an equal one comes later and so loses. A group is
+    passed over when its best is no better.
+    """
+    bits = block.view(np.int32)
+    for group in range(0, BLOCK, GROUP):
+        most = bits[group]
+        for i in range(group, group + GROUP):
+            most = max(most, bits[i])
+        if most <= floor:
+            continue
+        for i in range(group, group + GROUP):
+            if bits[i] > floor:
+                keys[count] = (MOST_BITS - np.int64(bits[i])) << 32 | (begin + i)
+                count += 1
+        if count > len(keys) - GROUP:
+            floor = np.int32(MOST_BITS - (cut(keys, count, k) >> 32))
+            count = k
+    return count, floor
+
+
+def _of_many(
+    offsets: Any,
+    items: Any,
+    weights: Any,
+    n_items: int,
+    terms: Any,
+    term_weights: Any,
+    block: Any,
+    keys: Any,
+    k: int,
+) -> int:
+    """Keys of the k best and some others, a block of the catalog at a time.
+
+    A block's scores stay in the processor's cache.
+    """
+    at = offsets[terms].copy()
+    count, floor = 0, np.int32(0)
+    for begin in range(0, n_items, BLOCK):
+        end = min(begin + BLOCK, n_items)
+        for t in range(len(terms)):
+            stop = offsets[terms[t] + 1]
+            last = at[t] + np.searchsorted(items[at[t] : stop], end)
+            for p in range(at[t], last):
+                block[items[p] - begin] += term_weights[t] * weights[p]
+            at[t] = last
+        count, floor = scan(block, begin, keys, count, floor, k)
+        block[:] = 0.0
+    return count
 
 
 def _search_all(
@@ -132,18 +214,26 @@ def _search_all(
     counts = np.zeros(n, dtype=np.int64)
     positions = np.zeros((n, k), dtype=np.int64)
     best_scores = np.zeros((n, k), dtype=np.float32)
+    bits = best_scores.view(np.int32)
     scores = np.zeros(n_items, dtype=np.float32)
-    touched = np.empty(n_items, dtype=np.int64)
+    touched = np.empty(n_items // FEW + 1, dtype=np.int64)
+    block = np.zeros(BLOCK, dtype=np.float32)
+    keys = np.empty(4 * k + GROUP, dtype=np.int64)
     for q in range(n):
-        begin, end = query_offsets[q], query_offsets[q + 1]
-        found = accumulate(
-            offsets, items, weights, terms[begin:end], term_weights[begin:end], scores, touched
-        )
-        chosen = best(scores, touched[:found], k)
-        counts[q] = len(chosen)
-        positions[q, : len(chosen)] = chosen
-        best_scores[q, : len(chosen)] = scores[chosen]
-        scores[touched[:found]] = 0.0
+        own = terms[query_offsets[q] : query_offsets[q + 1]]
+        given = term_weights[query_offsets[q] : query_offsets[q + 1]]
+        if np.sum(offsets[own + 1] - offsets[own]) * FEW < n_items:
+            count = of_few(offsets, items, weights, own, given, scores, touched, keys, k)
+        else:
+            count = of_many(offsets, items, weights, n_items, own, given, block, keys, k)
+        if count > k:
+            cut(keys, count, k)
+            count = k
+        best = np.sort(keys[:count])
+        counts[q] = count
+        for rank in range(count):
+            positions[q, rank] = best[rank] & 0xFFFFFFFF
+            bits[q, rank] = MOST_BITS - (best[rank] >> 32)
     return counts, positions, best_scores
 
 
@@ -156,5 +246,8 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 accumulate = compiled(_accumulate)
-best = compiled(_best)
+cut = compiled(_cut)
+of_few = compiled(_of_few)
+scan = compiled(_scan)
+of_many = compiled(_of_many)
 _search = compiled(_search_all)
