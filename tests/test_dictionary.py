@@ -225,6 +225,18 @@ def test_explained_shares_sum_to_the_score(channel, text):
     assert (explained.steps["became"].is_null() == explained.steps["weight"].is_null()).all()
 
 
+def test_a_size_and_a_phrase_of_the_same_name_both_have_their_shares(tmp_path):
+    path = tmp_path / "synonyms.txt"
+    path.write_text("footlong => 12 inch\n")
+    items = titled("12 inch ruler", "12 inch saw", "12 inch pan", "12 in pipe", "spoon")
+    built = build(DictionaryChannel, items, DataConfig(synonyms=path))
+    found = as_lists(built.search(ask("footlong 12 in"), 9))["p"]
+    explained = built.explain("footlong 12 in", [item for item, _ in found])
+    assert explained.steps["became"].to_list().count("12 inch") == 2
+    sums = dict(explained.matches.group_by("item_id").agg(pl.col("score").sum()).iter_rows())
+    assert sums == pytest.approx(dict(found), rel=1e-5)
+
+
 @pytest.mark.parametrize("channel", [DictionaryChannel, Bm25Channel])
 def test_items_that_a_query_does_not_find_have_no_shares(channel):
     built = build(channel, titled("red mug", "blue plate"))

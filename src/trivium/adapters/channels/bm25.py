@@ -57,8 +57,11 @@ class Bm25Channel:
             else (word, None, None, "not in the catalog")
             for word, count in counts.items()
         ]
-        known = {word: count for word, count in counts.items() if word in self._vocabulary}
-        terms = {word: (self._vocabulary[word], float(count)) for word, count in known.items()}
+        terms = [
+            (word, self._vocabulary[word], float(count))
+            for word, count in counts.items()
+            if word in self._vocabulary
+        ]
         found = matches(self._postings, terms, self._item_ids, item_ids)
         return Explanation(pl.DataFrame(steps, schema=dict(STEPS), orient="row"), found)
 

@@ -68,7 +68,7 @@ class DictionaryChannel:
         ]
         numbers = self._lexicon.entries
         weights = self._lookup.entries(steps)
-        named = (step.became for step in steps if step.became is not None)
-        terms = {shown_as(name): (numbers[name], weights[numbers[name]]) for name in named}
+        named = dict.fromkeys(step.became for step in steps if step.became is not None)
+        terms = [(shown_as(name), numbers[name], weights[numbers[name]]) for name in named]
         found = matches(self._lexicon.postings, terms, self._item_ids, item_ids)
         return Explanation(pl.DataFrame(shown, schema=dict(STEPS), orient="row"), found)

@@ -22,8 +22,8 @@ MATCHES: Mapping[str, type[pl.DataType]] = {
     "part": pl.String,
     "score": pl.Float32,
 }
-Terms: TypeAlias = Mapping[str, tuple[int, float]]
-"""What was searched, by its name: its number in the postings and its weight."""
+Terms: TypeAlias = Sequence[tuple[str, int, float]]
+"""What was searched: what it is called, its number in the postings and its weight."""
 
 
 def matches(
@@ -48,7 +48,7 @@ def matches(
         known.select("at", "item_id").with_columns(
             part=pl.lit(name), score=_shares(postings, term, positions) * np.float32(weight)
         )
-        for name, (term, weight) in terms.items()
+        for name, term, weight in terms
     ]
     if not shares:
         return pl.DataFrame(schema=MATCHES)
