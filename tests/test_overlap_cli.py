@@ -12,10 +12,10 @@ import pytest
 from polars.testing import assert_frame_equal
 
 import trivium
+from merged_runs import merge_runs
 from trivium.domain.disagreement import (
     depths_down_to,
     found_by,
-    merge_runs,
     overlap,
     overlap_sums,
     pool_overlaps,

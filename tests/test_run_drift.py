@@ -7,8 +7,8 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from merged_runs import merge_runs
 from test_rank_overlap import plain_rbo
-from trivium.domain.disagreement import merge_runs
 from trivium.domain.rank_overlap import persistence
 from trivium.domain.run_drift import BETWEEN, KEPT, drift_sums, pool_drift
 from trivium.domain.run_match import match_channels, match_queries

@@ -8,8 +8,6 @@ from itertools import combinations
 import numpy as np
 import polars as pl
 
-from trivium.domain.found_pairs import FoundPairs
-from trivium.domain.ids import Ids
 from trivium.domain.rank_overlap import (
     ALL,
     MEASURES,
@@ -21,7 +19,6 @@ from trivium.domain.rank_overlap import (
     segment_order,
     whole,
 )
-from trivium.foundation.errors import InputError
 
 DEPTHS = (10, 100, 500)
 """Depths at which lists are compared, as far as they go; and at their full depth."""
@@ -34,28 +31,6 @@ FOUND_BY = {"segment": pl.String, "channels": pl.String, "pairs": pl.Int64}
 
 Segments = pl.DataFrame | None
 """Columns query_id and segment (nullable); None where segments are not known."""
-
-
-def merge_runs(runs: pl.DataFrame, channels: Sequence[str]) -> pl.DataFrame:
-    """Put what every channel found for a pair into one row.
-
-    Args:
-        runs: A runs table (`tables.RUNS`).
-        channels: The channels that were searched; one that found nothing has columns of nulls.
-
-    Returns:
-        A candidates table (`tables.candidates_schema`), sorted by query_id and item_id; tfidf is
-        null.
-
-    Raises:
-        InputError: If the runs hold a channel that is not among those named.
-    """
-    _refuse_unknown(runs, channels)
-    queries, items = (Ids(runs[name].unique().sort()) for name in ("query_id", "item_id"))
-    found = FoundPairs.of(
-        {name: runs.filter(pl.col("channel") == name) for name in channels}, queries, items
-    )
-    return found.table()
 
 
 def depths_down_to(deepest: int) -> list[int]:
@@ -168,14 +143,3 @@ def _sums(likeness: Likeness, rows: Bools) -> tuple[int, ...]:
     measured = rows & ~np.isnan(likeness.overlap)
     values = (getattr(likeness, name)[measured] for name in MEASURES)
     return *(whole(value) for value in values), int(measured.sum())
-
-
-def _refuse_unknown(runs: pl.DataFrame, channels: Sequence[str]) -> None:
-    unknown = sorted(set(runs["channel"].unique()) - set(channels))
-    if unknown:
-        raise InputError.of(
-            "runs: column 'channel'",
-            got=", ".join(map(repr, unknown)),
-            expected=f"one of {', '.join(channels)}",
-            fix="name the channel in mine.channels, or leave its rows out",
-        )
