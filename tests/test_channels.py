@@ -161,6 +161,13 @@ def test_a_vector_does_not_depend_on_the_texts_beside_it(tower, bf16):
     assert np.array_equal(same.encode([*texts[5:8], "word " * 60])[:3], together[5:8])
 
 
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_tower_uses_bfloat16_where_the_hardware_has_it(monkeypatch, tower, fast):
+    monkeypatch.setattr("trivium.adapters.towers.bf16_is_fast", lambda: fast)
+    assert Tower(tower._model).bf16 is fast
+    assert Tower(tower._model, bf16=not fast).bf16 is not fast
+
+
 def test_max_length_cuts_texts(tower):
     short = Tower(tower._model, max_length=12)
     assert np.array_equal(short.encode(["hose " * 10]), short.encode(["hose " * 50]))

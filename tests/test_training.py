@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -192,6 +193,15 @@ def test_a_stage_ends_when_validations_find_nothing_better(tmp_path, monkeypatch
     trained = train(tmp_path, stage_of("mnr", steps=6), 0.1, patient)
     assert trained.curve["ndcg"].drop_nulls().to_list() == [0.3, 0.5, 0.4, 0.5]
     assert (trained.best_step, trained.best_ndcg) == (2, 0.5)
+
+
+def test_training_uses_bfloat16_where_the_hardware_has_it(tmp_path, monkeypatch):
+    task = task_of(tmp_path, stage_of("mnr"), 0.0)
+    for fast in (True, False):
+        monkeypatch.setattr(stage_trainer, "bf16_is_fast", lambda fast=fast: fast)
+        for asked, used in ((None, fast), (True, True), (False, False)):
+            own = replace(task, config=CONFIG.model_copy(update={"bf16": asked}))
+            assert stage_trainer._arguments(own, 4, {}).bf16 is used
 
 
 @pytest.mark.parametrize("loss", ["mnr", "triplet", "circle", "kl"])

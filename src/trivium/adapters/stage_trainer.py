@@ -24,6 +24,7 @@ from transformers.utils import logging
 from trivium.adapters.checkpoints import last_checkpoint, sealing_callback
 from trivium.adapters.example_store import ExampleStore, Texts
 from trivium.adapters.frozen_layers import freeze_layers
+from trivium.adapters.hardware import bf16_is_fast
 from trivium.adapters.losses import make_loss
 from trivium.adapters.progress import training_progress
 from trivium.adapters.tower_texts import limit_texts, trainer_sides
@@ -110,7 +111,7 @@ def _arguments(
         learning_rate_mapping=_OWN_RATE if stage.loss == "bce" else None,
         lr_scheduler_type=_SCHEDULES[stage.schedule],
         warmup_steps=stage.warmup,
-        bf16=config.bf16,
+        bf16=bf16_is_fast() if config.bf16 is None else config.bf16,
         use_cpu=_device() == "cpu",
         seed=task.seed,
         **sides,

@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from trivium.adapters.hardware import bf16_is_fast
 from trivium.adapters.indexes.flat import search
 from trivium.adapters.models import resolve_model
 from trivium.adapters.tower_texts import TASKS, Reader, Side, reader_of, text_limit
@@ -41,7 +42,8 @@ class Tower:
     Args:
         model: A sentence-transformers model.
         max_length: Tokens of a text that are read; the model's own limit when absent.
-        bf16: Whether matrix products are made in bfloat16, about twice as fast on CPUs.
+        bf16: Whether matrix products are made in bfloat16, about twice as fast on processors that
+            have it; by default, whether this one has.
         dimensions: How many of a vector's first numbers are kept, the length being made one
             again; the model's own `truncate_dim`, or all, when absent.
 
@@ -54,11 +56,11 @@ class Tower:
         model: Any,
         max_length: int | None = None,
         *,
-        bf16: bool = True,
+        bf16: bool | None = None,
         dimensions: int | None = None,
     ) -> None:
         self._model = model
-        self.bf16 = bf16
+        self.bf16 = bf16_is_fast() if bf16 is None else bf16
         limit = text_limit(model)
         self.max_length = min(max_length, limit) if max_length else limit
         whole = int(model.get_embedding_dimension())
@@ -77,7 +79,7 @@ class Tower:
         model: str,
         max_length: int | None = None,
         *,
-        bf16: bool = True,
+        bf16: bool | None = None,
         dimensions: int | None = None,
     ) -> Tower:
         """Load a model: a hub name, a folder, or `package:NAME/FOLDER`.

@@ -99,7 +99,10 @@ class TrainConfig(Section):
         [], description="trackers that the trainer knows", examples=[["tensorboard"]]
     )
     max_length: Positive = Field(64, description="tokens that a tower reads")
-    bf16: bool = Field(True, description="bfloat16 matrix products, in training alone")
+    bf16: bool | None = Field(
+        None,
+        description="bfloat16 matrix products in training; absent = where the hardware has them",
+    )
 
     @model_validator(mode="after")
     def _distinct(self) -> TrainConfig:

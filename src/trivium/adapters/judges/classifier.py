@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from trivium.adapters.hardware import device_name
 from trivium.adapters.judges import Answers
 from trivium.adapters.judges.tokens import TokenTable, fixed_batches
 from trivium.adapters.models import resolve_model
@@ -82,23 +83,6 @@ def classify(model: Any, table: TokenTable, *, bf16: bool) -> Iterator[Answers]:
         kept = rows[:count]
         probabilities = torch.softmax(logits, dim=1)[:count].cpu().numpy()
         yield Answers(kept, probabilities, lengths[kept], np.zeros(count, np.int32))
-
-
-def bf16_is_fast() -> bool:
-    """Whether this machine multiplies bfloat16 in hardware."""
-    import torch
-
-    if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    can = torch.cpu.get_capabilities()
-    return any(can.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
-
-
-def device_name() -> str:
-    """`cuda` if there is a card, else `cpu`."""
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @contextmanager

@@ -15,8 +15,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from trivium.adapters.hardware import bf16_is_fast
 from trivium.adapters.judges import Answers, Judge
-from trivium.adapters.judges.classifier import bf16_is_fast, classify, load_classifier, quiet
+from trivium.adapters.judges.classifier import classify, load_classifier, quiet
 from trivium.adapters.judges.tokens import tokenise
 from trivium.adapters.judges.trainer import train
 from trivium.foundation.errors import ConfigError

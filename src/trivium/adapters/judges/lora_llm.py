@@ -17,14 +17,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from trivium.adapters.hardware import bf16_is_fast, device_name
 from trivium.adapters.judges import Answers, Judge
-from trivium.adapters.judges.classifier import (
-    bf16_is_fast,
-    classify,
-    device_name,
-    load_classifier,
-    quiet,
-)
+from trivium.adapters.judges.classifier import classify, load_classifier, quiet
 from trivium.adapters.judges.prompts import Prompt, load_prompt
 from trivium.adapters.judges.tokens import TokenTable, tokenise_prompts
 from trivium.adapters.judges.trainer import train
