@@ -101,7 +101,8 @@ class TrainConfig(Section):
     max_length: Positive = Field(64, description="tokens that a tower reads")
     bf16: bool | None = Field(
         None,
-        description="bfloat16 matrix products in training; absent = where the hardware has them",
+        description="bfloat16 matrix products in training; null = where the hardware has them",
+        examples=[True],
     )
 
     @model_validator(mode="after")
