@@ -345,15 +345,15 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=512)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--only", choices=["titles", "simulated"])
-    parser.add_argument("--quick", action="store_true", help="20,000 items, under a minute")
+    parser.add_argument("--quick", action="store_true", help="15,000 items, under a minute")
     given = parser.parse_args()
-    n, runs = (256, 3) if given.quick else (given.queries, given.runs)
+    n, runs = (128, 3) if given.quick else (given.queries, given.runs)
     made: dict[str, Callable[[], tuple[pl.DataFrame, pl.DataFrame]]] = {}
     if given.data and given.only != "simulated":
-        real = 20_000 if given.quick else 1 << 20
+        real = 15_000 if given.quick else 1 << 20
         made["titles"] = lambda: titles(Path(given.data), real, 2 * n)
     if given.only != "titles" and not (given.quick and made):
-        size = 20_000 if given.quick else given.items
+        size = 15_000 if given.quick else given.items
         made["simulated"] = lambda: market(size, 2 * n)
     results: dict[str, Any] = {}
     for name, make in made.items():
