@@ -19,7 +19,7 @@ from typing import Any
 import polars as pl
 
 from quality_judging import Shoppers, StatedJudge, click_log
-from quality_sets import QualitySet, crowdflower, homedepot, marketplace
+from quality_sets import QualitySet, crowdflower, homedepot, homedepot_traffic, marketplace
 from trivium.domain.baselines import baseline_stages
 from trivium.domain.curriculum import RECIPES, stages_of
 from trivium.foundation.config import EvaluateConfig
@@ -34,6 +34,7 @@ SYSTEMS = (
 )
 OF_THE_JUDGE = ("default", "published", "mixed", "published_mixed")
 SEEDED = ("click", "offshelf", "default")
+IN_TRAFFIC = ("start", "bm25", "click", "default")
 PAPERS = 0.89
 AGREEMENTS = (PAPERS, 1.0, 0.68, 0.8)
 EVALUATE = EvaluateConfig()
@@ -85,7 +86,7 @@ def measured(
 def bm25(arena: Arena) -> pl.DataFrame:
     """BM25, for reference."""
     config, table = arena.job.config, arena.job.table
-    queries = table("inputs", "queries").filter(pl.col("part") == "test")
+    queries = arena.queries
     place = arena.place / "bm25" / "run.parquet"
     if not place.exists():
         run = measuring.retrieve(
@@ -106,7 +107,7 @@ def bm25(arena: Arena) -> pl.DataFrame:
 def filled(quality: QualitySet, shoppers: Shoppers, names: Sequence[str]) -> pl.DataFrame:
     """NDCG with every ungraded item of any system's first ten graded by the held-out judge."""
     arena = quality.arena
-    queries = arena.job.table("inputs", "queries").filter(pl.col("part") == "test")
+    queries = arena.queries
     qrels = arena.job.table("inputs", "qrels").join(queries, on="query_id", how="semi")
     runs: dict[str, list[pl.DataFrame]] = {}
     for folder in sorted(arena.place.iterdir()):
@@ -270,7 +271,7 @@ def scaled(quality: QualitySet, scale: float) -> QualitySet:
     job = quality.arena.job
     train = job.config.train.model_copy(update={"scale": scale})
     config = job.config.model_copy(update={"train": train})
-    return replace(quality, arena=Arena(replace(job, config=config)))
+    return replace(quality, arena=replace(quality.arena, job=replace(job, config=config)))
 
 
 def arguments() -> argparse.Namespace:
@@ -278,7 +279,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=os.environ.get("TRIVIUM_DATA"))
     parser.add_argument("--work", type=Path, default=Path("quality"))
-    parser.add_argument("--only", default="sim,homedepot,crowdflower,chorus")
+    parser.add_argument("--only", default="sim,homedepot,chorus,traffic,crowdflower")
     parser.add_argument("--systems", default=",".join(SYSTEMS))
     parser.add_argument("--agreements", default=",".join(map(str, AGREEMENTS)))
     parser.add_argument("--seeds", type=int, default=3)
@@ -292,30 +293,58 @@ def arguments() -> argparse.Namespace:
     return args
 
 
+def on_marketplace(args: argparse.Namespace) -> Iterator[Any]:
+    """The simulated marketplace."""
+    quality = scaled(marketplace(args.work, quick=args.quick), args.scale)
+    agreements = [float(agreement) for agreement in args.agreements.split(",")]
+    yield from simulated(quality, args.seeds, agreements, args.systems.split(","))
+
+
+def on_homedepot(args: argparse.Namespace, names: Sequence[str]) -> Iterator[Any]:
+    """Home Depot, and its towers on Chorus."""
+    quality = scaled(homedepot(args.data, args.work, quick=args.quick), args.scale)
+    yield from real([quality], "homedepot", args.seeds, names)
+    if "chorus" in args.only.split(","):
+        yield from zero_shot(args.data, quality, names)
+
+
+def in_traffic(args: argparse.Namespace, names: Sequence[str]) -> Iterator[Any]:
+    """Home Depot with the measured queries in the traffic, one seed."""
+    quality = scaled(homedepot_traffic(args.data, args.work, quick=args.quick), args.scale)
+    few = [name for name in names if name in IN_TRAFFIC]
+    for found in real([quality], "homedepot_traffic", 1, few):
+        yield found | {"homedepot_tail_gain": found.get("homedepot_traffic_tail_gain")}
+
+
+def on_crowdflower(args: argparse.Namespace, names: Sequence[str]) -> Iterator[Any]:
+    """CrowdFlower, both folds together."""
+    sets = [
+        scaled(crowdflower(args.data, args.work, fold, quick=args.quick), args.scale)
+        for fold in ((0,) if args.quick else (0, 1))
+    ]
+    yield from real(sets, "crowdflower", args.seeds, names)
+
+
+def asked_for(args: argparse.Namespace) -> Iterator[Any]:
+    """The figures of each data set that is asked for."""
+    only = args.only.split(",")
+    names = [name for name in args.systems.split(",") if name != "published_mixed"]
+    if "sim" in only:
+        yield from on_marketplace(args)
+    if "homedepot" in only or "chorus" in only:
+        yield from on_homedepot(args, names)
+    if "traffic" in only:
+        yield from in_traffic(args, names)
+    if "crowdflower" in only:
+        yield from on_crowdflower(args, names)
+
+
 def main() -> None:
     """Run the data sets that are asked for, and print."""
     args = arguments()
-    names, only = args.systems.split(","), args.only.split(",")
-    real_names = [name for name in names if name != "published_mixed"]
     out: dict[str, Any] = {"scale": args.scale}
-    if "sim" in only:
-        quality = scaled(marketplace(args.work, quick=args.quick), args.scale)
-        agreements = [float(agreement) for agreement in args.agreements.split(",")]
-        for found in simulated(quality, args.seeds, agreements, names):
-            out |= found
-    if "homedepot" in only or "chorus" in only:
-        quality = scaled(homedepot(args.data, args.work, quick=args.quick), args.scale)
-        for found in real([quality], "homedepot", args.seeds, real_names):
-            out |= found
-        for found in zero_shot(args.data, quality, real_names) if "chorus" in only else ():
-            out |= found
-    if "crowdflower" in only:
-        sets = [
-            scaled(crowdflower(args.data, args.work, fold, quick=args.quick), args.scale)
-            for fold in ((0,) if args.quick else (0, 1))
-        ]
-        for found in real(sets, "crowdflower", args.seeds, real_names):
-            out |= found
+    for found in asked_for(args):
+        out |= found
     print(json.dumps(out))
 
 

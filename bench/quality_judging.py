@@ -26,7 +26,7 @@ from trivium.pipeline.work import ExampleShards
 from trivium.simulation.raters import confusion, draw_grades
 from trivium.stages.clicks import GradeSources
 
-_HELD_OUT = ("calibration", "tuning", "agreement", "validation", "test")
+_HELD_OUT = ("calibration", "tuning", "agreement", "validation", "test", "train")
 _PAIR = ["query_id", "item_id"]
 
 

@@ -8,11 +8,12 @@ lower layers stay as they are in every system: a third of the time is spared.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
 
+from trivium.domain.clicks import SEARCHES_PER_QUERY, ClickModel, simulate_traffic
 from trivium.domain.sampling import hash_strings
 from trivium.foundation.config import load_config
 from trivium.foundation.text import word_set
@@ -74,10 +75,34 @@ class QualitySet:
 
 def homedepot(data: Path, work: Path, *, quick: bool) -> QualitySet:
     """Three quarters of the queries but for the validation ones are the seed, and are mined."""
-    folder = data / "homedepot"
-    parts = _dealt(folder, HOMEDEPOT)
+    return _homedepot("homedepot", data / "homedepot", work, _home_parts(data), quick=quick)
+
+
+def homedepot_traffic(data: Path, work: Path, *, quick: bool) -> QualitySet:
+    """The same, the test queries in the traffic: mined and clicked, their grades withheld.
+
+    How often each query is searched is simulated: Zipf's law, in an order drawn by lot.
+    """
+    parts = _home_parts(data)
+    model = ClickModel(searches=SEARCHES_PER_QUERY * parts.height)
+    searched = simulate_traffic(parts.select("query_id"), model, SEED)
+    parts = parts.with_columns(pl.col("part").replace("test", "train")).join(
+        searched.select("query_id", frequency="searches"), on="query_id", maintain_order="left"
+    )
+    made = _homedepot("traffic", data / "homedepot", work, parts, quick=quick)
+    return replace(made, arena=replace(made.arena, part="train"))
+
+
+def _home_parts(data: Path) -> pl.DataFrame:
+    return _dealt(data / "homedepot", HOMEDEPOT)
+
+
+def _homedepot(
+    name: str, folder: Path, work: Path, parts: pl.DataFrame, *, quick: bool
+) -> QualitySet:
     if quick:
-        folder, parts = _some(folder, work, parts, {"test": 300, "validation": 100, None: 900})
+        sizes = {"test": 300, "train": 300, "validation": 100, None: 900}
+        folder, parts = _some(folder, work, parts, sizes)
     text = _TOML.format(
         data=_files(folder)
         + '\njudge_item_text = ["{title}", "brand: {brand}", "colour: {colour}", '
@@ -88,7 +113,7 @@ def homedepot(data: Path, work: Path, *, quick: bool) -> QualitySet:
         pairs=24,
         annotate="background = 0.3\ndeep = 0.3\n" + _JUDGED,
     )
-    return _made("homedepot", work, parts, text)
+    return _made(name, work, parts, text)
 
 
 def crowdflower(data: Path, work: Path, fold: int, *, quick: bool) -> QualitySet:
@@ -103,7 +128,7 @@ def crowdflower(data: Path, work: Path, fold: int, *, quick: bool) -> QualitySet
     further = work / "further.parquet"
     if not further.exists():
         graded = pl.read_parquet(data / "homedepot" / "judgments.parquet")
-        seed = _dealt(data / "homedepot", HOMEDEPOT).filter(pl.col("part").is_null())
+        seed = _home_parts(data).filter(pl.col("part").is_null())
         kept = graded.join(seed.head(3800), on="query_id", how="semi", maintain_order="left")
         work.mkdir(parents=True, exist_ok=True)
         kept.select("query_id", "item_id", "grade").write_parquet(further)

@@ -18,7 +18,7 @@ from trivium.foundation.errors import (
 from trivium.foundation.judge_config import BUILT_IN
 from trivium.foundation.tables import RELEVANT
 from trivium.pipeline.plans import STAGES, channel_models, judge_models
-from trivium.pipeline.probes import ask_engines
+from trivium.pipeline.probes import ask_chat_judges, ask_engines
 
 if TYPE_CHECKING:
     from trivium.stages.inputs import Inputs
@@ -29,7 +29,7 @@ _MODEL_FILES = ("config.json", "modules.json")
 
 
 def check_everything(config: Config) -> list[str]:
-    """Check the tables, the synonyms, the channels and the models; ask the engines one query.
+    """Check tables, synonyms, channels and models; ask engines and chat judges once.
 
     Returns:
         Lines that say what was found in order.
@@ -37,7 +37,7 @@ def check_everything(config: Config) -> list[str]:
     Raises:
         TriviumError: With every fault found.
     """
-    (made, asked), *lines = _collect([partial(_inputs, config, STAGES), *_settings(config)])
+    (made, asked), *lines = _collect(_first_checks(config, STAGES))
     parts = made.queries.group_by("part").len().sort("part")
     dealt = ", ".join(f"{count:,} {part}" for part, count in parts.iter_rows())
     return [
@@ -59,7 +59,7 @@ def check_inputs(config: Config, stages: Sequence[str]) -> Inputs:
     Raises:
         TriviumError: With every fault found.
     """
-    (made, _), *_ = _collect([partial(_inputs, config, stages), *_settings(config)])
+    (made, _), *_ = _collect(_first_checks(config, stages))
     checked: Inputs = made
     return checked
 
@@ -77,6 +77,12 @@ def check_stored(config: Config, made: Inputs, stages: Sequence[str]) -> None:
     """
     tables = partial(_check_parts, config, made, stages)
     _collect([tables, *_settings(config), partial(ask_engines, config, stages, made)])
+
+
+def _first_checks(config: Config, stages: Sequence[str]) -> list[Callable[[], Any]]:
+    """What a run starts with; one that carries on may do without a judge that has answered all."""
+    tables, chats = partial(_inputs, config, stages), partial(ask_chat_judges, config, stages)
+    return [tables, *_settings(config), chats]
 
 
 def _settings(config: Config) -> list[Callable[[], Any]]:

@@ -1,9 +1,10 @@
-"""Asking every engine one query, before thousands depend on it."""
+"""Asking every engine and every chat judge once, before thousands of questions depend on it."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import polars as pl
@@ -12,6 +13,7 @@ from trivium.adapters.channels import build_channel
 from trivium.foundation.config import Config
 from trivium.foundation.engine_config import EngineSection, QdrantConfig
 from trivium.foundation.errors import ConfigError, TriviumError, combined
+from trivium.foundation.judge_config import ChatConfig
 from trivium.foundation.tables import ITEMS, empty
 
 if TYPE_CHECKING:
@@ -38,16 +40,49 @@ def ask_engines(config: Config, stages: Sequence[str], made: Inputs | None = Non
     """
     if not {"mine", "judges"} & {*stages}:
         return []
+    engines = (c for c in config.mine.channels if isinstance(c, EngineSection))
+    return _each(partial(_ask, config, engine, made) for engine in engines)
+
+
+def ask_chat_judges(config: Config, stages: Sequence[str]) -> list[str]:
+    """Ask each judge behind an endpoint about one pair.
+
+    Args:
+        config: The configuration.
+        stages: The stages that will run; `judges` asks them about many pairs.
+
+    Returns:
+        A line for each of them.
+
+    Raises:
+        TriviumError: With every fault found.
+    """
+    if "judges" not in stages:
+        return []
+    chats = (judge for judge in config.annotate.judges if isinstance(judge, ChatConfig))
+    return _each(partial(_ask_judge, judge) for judge in chats)
+
+
+def _each(steps: Iterable[Callable[[], str]]) -> list[str]:
+    """Take every step, whatever the others raise; then raise all of it at once."""
     lines, errors = [], []
-    for channel in config.mine.channels:
-        if isinstance(channel, EngineSection):
-            try:
-                lines.append(_ask(config, channel, made))
-            except TriviumError as error:
-                errors.append(error)
+    for step in steps:
+        try:
+            lines.append(step())
+        except TriviumError as error:
+            errors.append(error)
     if errors:
         raise combined(errors)
     return lines
+
+
+def _ask_judge(settings: ChatConfig) -> str:
+    from trivium.adapters.judges.chat import ask_once
+
+    settings = settings.model_copy(update={"attempts": min(_ATTEMPTS, settings.attempts)})
+    started = time.monotonic()
+    mode = ask_once(settings)
+    return f"judge {settings.name}: answers with {mode}, {time.monotonic() - started:.2f} s"
 
 
 def _ask(config: Config, settings: EngineSection, made: Inputs | None) -> str:

@@ -52,9 +52,17 @@ class Arena:
 
     Attributes:
         job: The run.
+        part: Whose queries are measured. Those of `train` are in the traffic, as they are in
+            production: systems may learn from their clicks or machine labels, never their grades.
     """
 
     job: Job
+    part: str = "test"
+
+    @property
+    def queries(self) -> pl.DataFrame:
+        """The queries that are measured."""
+        return self.job.table("inputs", "queries").filter(pl.col("part") == self.part)
 
     @property
     def place(self) -> Path:
@@ -99,6 +107,7 @@ class Arena:
         plans = Planner(self.job.config).plans
         train = plans["train"].settings
         settings = {k: v for k, v in train.items() if k not in ("train.stages", "train.recipe")}
+        settings |= {} if self.part == "test" else {"part": self.part}
         evaluate = dict(plans["evaluate"].settings)
         stages = [stage.model_dump(mode="json") for stage in rival.stages]
         return Plan(
@@ -157,7 +166,7 @@ class Arena:
         from trivium.stages.evaluate import retrieve, score_run
 
         config = self.job.config
-        queries = self.job.table("inputs", "queries").filter(pl.col("part") == "test")
+        queries = self.queries
         qrels = self.job.table("inputs", "qrels").join(queries, on="query_id", how="semi")
         run = retrieve(
             model,

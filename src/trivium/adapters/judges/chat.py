@@ -54,19 +54,8 @@ class ChatJudge:
         folder: Path,
         earlier: Mapping[str, Judge],
     ) -> Self:
-        """Learn nothing; one request shows that the endpoint answers, and in which mode.
-
-        With `answer = "auto"` the mode is `logprobs` if the reply states a grade together with its
-        log-probabilities, else `json`.
-
-        Raises:
-            ConfigError: If the prompt or the address is faulty.
-            DependencyError: If the endpoint does not answer, refuses the request, or gives no
-                log-probabilities where they were asked for.
-        """
-        _check_url(config.url)
-        prompt = load_prompt(config.prompt, "chat")
-        return cls(config, prompt, _mode(config, prompt.fill(_PAIR)[0]))
+        """Learn nothing; see `ask_once` for the mode and the errors."""
+        return cls(config, load_prompt(config.prompt, "chat"), ask_once(config))
 
     def answers(self, pairs: pl.DataFrame) -> Iterator[Answers]:
         """Ask about pairs, `concurrency` at a time; each answer holds one pair.
@@ -121,7 +110,19 @@ class ChatJudge:
             yield from enumerate(self.prompt.fill(pairs.slice(start, _SLICE)), start)
 
 
-def _mode(config: ChatConfig, text: str) -> Mode:
+def ask_once(config: ChatConfig) -> Mode:
+    """Ask about one pair, to see that the endpoint answers, and in which mode.
+
+    With `answer = "auto"` the mode is `logprobs` if the reply states a grade together with its
+    log-probabilities, else `json`.
+
+    Raises:
+        ConfigError: If the prompt or the address is faulty.
+        DependencyError: If the endpoint does not answer, refuses the request, or gives no
+            log-probabilities where they were asked for.
+    """
+    _check_url(config.url)
+    text = load_prompt(config.prompt, "chat").fill(_PAIR)[0]
     if config.answer != "json" and _gives_logprobs(config, text):
         return "logprobs"
     if config.answer == "logprobs":
