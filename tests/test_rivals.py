@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -15,7 +16,7 @@ from trivium.foundation.config import load_config
 from trivium.foundation.tables import BASELINE_LEVELS, LEVELS
 from trivium.foundation.workspace import Workspace
 from trivium.pipeline.ablating import ablations
-from trivium.pipeline.rivals import open_arena
+from trivium.pipeline.rivals import Rival, open_arena
 
 SETTINGS = [word for name, value in SMALL.items() for word in ("--set", f"{name}={value}")]
 
@@ -93,6 +94,17 @@ def test_baselines_train_on_the_run_and_a_rerun_trains_nothing(
     assert again.out == first.out
     assert "training" not in again.err
     assert "start: validation" not in again.err
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_queries_in_the_traffic_are_measured_apart_from_the_test(small_market: Path, run: Path):
+    config = load_config(small_market / "trivium.toml", SETTINGS[1::2])
+    arena = open_arena(Workspace(run), config)
+    parts = dict(arena.job.table("inputs", "queries").select("query_id", "part").iter_rows())
+    for part in ("test", "train"):
+        measured = replace(arena, part=part).per_query(Rival("as it is", [], arena.examples), 0)
+        assert {parts[query] for query in measured["query_id"]} == {part}
 
 
 @pytest.mark.slow
