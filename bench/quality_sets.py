@@ -101,7 +101,7 @@ def _homedepot(
     name: str, folder: Path, work: Path, parts: pl.DataFrame, *, quick: bool
 ) -> QualitySet:
     if quick:
-        sizes = {"test": 300, "train": 300, "validation": 100, None: 900}
+        sizes = {"test": 200, "train": 200, "validation": 60, None: 500}
         folder, parts = _some(folder, work, parts, sizes)
     text = _TOML.format(
         data=_files(folder)
@@ -139,7 +139,7 @@ def crowdflower(data: Path, work: Path, fold: int, *, quick: bool) -> QualitySet
         f'\njudgments = "{further.absolute()}"',
         split="calibration = 0.15\ntuning = 0.05\nagreement = 0.1",
         model=MODEL,
-        mine=f"queries = {300 if quick else 2600}\nmin_coverage = 1.0",
+        mine=f"queries = {200 if quick else 2600}\nmin_coverage = 1.0",
         pairs=24,
         annotate="background = 0.5\ndeep = 0.5\n" + _JUDGED,
     )
@@ -150,7 +150,7 @@ def marketplace(work: Path, *, quick: bool) -> QualitySet:
     """A simulated marketplace with complete truth; nothing in it is real."""
     from trivium.simulation.marketplace import simulate
 
-    items, queries = (2000, 900) if quick else (10_000, 5500)
+    items, queries = (1500, 700) if quick else (10_000, 5500)
     folder = work / "sim"
     if not (folder / "truth.parquet").exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -217,7 +217,7 @@ def _some(
     grades = pl.read_parquet(folder / "judgments.parquet").join(kept, on="query_id", how="semi")
     items = pl.read_parquet(folder / "items.parquet")
     graded = pl.col("item_id").is_in(grades["item_id"].unique().implode())
-    others = items.filter(~graded).sample(2000, seed=SEED)
+    others = items.filter(~graded).sample(1000, seed=SEED)
     place = work / f"some-{folder.name}"
     place.mkdir(parents=True, exist_ok=True)
     pl.concat([items.filter(graded), others]).write_parquet(place / "items.parquet")
