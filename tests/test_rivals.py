@@ -82,6 +82,13 @@ def test_baselines_train_on_the_run_and_a_rerun_trains_nothing(
     assert first.code == 0, first.err
     for name in ("own", *named):
         assert name in first.out
+    ends = pl.read_parquet(run / "rivals" / "own-0" / "curves.parquet")
+    own = ends.filter(stage=ends["stage"][-1])["ndcg"].max()
+    (line,) = [line for line in first.out.splitlines() if line.startswith("validation NDCG")]
+    assert f"own {own:.4f}" in line
+    values = [float(word.strip(",")) for word in line.split() if word.startswith("0.")]
+    assert len(values) == 2  # the start is not trained
+    assert values == sorted(values, reverse=True)
     per_query = {
         folder.name: pl.read_parquet(folder / "per_query.parquet")
         for folder in (run / "rivals").iterdir()

@@ -119,6 +119,10 @@ def _show(arena: Arena, rivals: list[Rival], seeds: int) -> None:
     from trivium.stages.report import results_table
 
     found = compare(arena, rivals, seeds)
-    console_for_tables().print(results_table(found.metrics, found.gains))
+    console = console_for_tables()
+    console.print(results_table(found.metrics, found.gains))
+    ranked = sorted(found.validation.items(), key=lambda known: -known[1])
+    listed = ", ".join(f"{name} {ndcg:.4f}" for name, ndcg in ranked)
+    console.print(f"validation NDCG, by which to choose: {listed}", soft_wrap=True)
     say(f"paired over the test queries, the mean of {seeds} seed(s) a query")
     say(f"-> {arena.place}")

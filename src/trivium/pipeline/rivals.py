@@ -26,6 +26,7 @@ from trivium.pipeline.job import Job
 from trivium.pipeline.plans import Planner
 
 FOLDER = "rivals"
+_CURVES = "curves.parquet"
 _NEEDED = ("inputs", "mine", "annotate", "examples")
 
 
@@ -91,17 +92,31 @@ class Arena:
         Returns:
             `tables.PER_QUERY`, of the system `rival.name`.
         """
-        name = f"{rival.name}-{seed}" if rival.stages else rival.name
-        folder = StageFolder(self.place / name)
+        folder = StageFolder(self._folder(rival, seed))
         plan = self._plan(rival, seed)
         place = folder.table_path("per_query")
         if folder.state(plan)[0] != "done":
             folder.begin(plan, overwrite=False)
-            say(f"{name}:")
+            say(f"{folder.path.name}:")
             model = self._train(rival, folder.path, seed) if rival.stages else self.start
             write_table(place, self._measured(rival.name, model, folder.path))
             folder.finish(plan, {"model": model})
         return pl.read_parquet(place, memory_map=False)
+
+    def validated(self, rival: Rival, seed: int) -> float | None:
+        """NDCG on the validation queries of the tower that a trained rival ended with.
+
+        Returns:
+            The NDCG; nothing for the starting tower, which is not trained.
+        """
+        if not rival.stages:
+            return None
+        curves = pl.read_parquet(self._folder(rival, seed) / _CURVES)
+        last = curves.filter(pl.col("stage") == rival.stages[-1].name)
+        return float(last.select(pl.col("ndcg").max()).item())
+
+    def _folder(self, rival: Rival, seed: int) -> Path:
+        return self.place / (f"{rival.name}-{seed}" if rival.stages else rival.name)
 
     def _plan(self, rival: Rival, seed: int) -> Plan:
         plans = Planner(self.job.config).plans
@@ -138,7 +153,7 @@ class Arena:
             folder,
             seed,
         )
-        write_table(folder / "curves.parquet", tower.curves)
+        write_table(folder / _CURVES, tower.curves)
         return str(tower.model)
 
     def _validation(self) -> Validation:
@@ -207,11 +222,13 @@ class Comparison:
         metrics: `tables.METRICS`, the first rival the baseline.
         gains: `stages.evaluate.GAINS` against the first rival.
         seeds: Trainings of each, whose mean counts for a query.
+        validation: NDCG on the validation queries, the mean of the seeds, of what is trained.
     """
 
     metrics: pl.DataFrame
     gains: pl.DataFrame
     seeds: int
+    validation: dict[str, float]
 
 
 def compare(arena: Arena, rivals: Iterable[Rival], seeds: int) -> Comparison:
@@ -229,16 +246,19 @@ def compare(arena: Arena, rivals: Iterable[Rival], seeds: int) -> Comparison:
 
     config = arena.job.config
     first, measure = config.run.seed, f"nDCG@{config.evaluate.cutoff}"
-    found = []
+    found, validation = [], {}
     for rival in rivals:
         runs = [arena.per_query(rival, first + more) for more in range(seeds)]
+        ends = [arena.validated(rival, first + more) for more in range(seeds)]
+        if known := [end for end in ends if end is not None]:
+            validation[rival.name] = sum(known) / seeds
         found.append(mean_over_seeds(runs))
         values = found[-1].filter(measure=measure)["value"].drop_nulls().to_numpy()
         say(f"{rival.name}: {measure} {values.mean():.4f}")
     per_query, baseline = pl.concat(found), found[0]["system"][0]
     metrics = stage.summarise(per_query, baseline, config.evaluate, first)
     gains = stage.gains(per_query, baseline, config.evaluate, first)
-    return Comparison(metrics, gains, seeds)
+    return Comparison(metrics, gains, seeds, validation)
 
 
 def mean_over_seeds(tables: Iterable[pl.DataFrame]) -> pl.DataFrame:
