@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -83,3 +84,16 @@ def combined(errors: Sequence[TriviumError]) -> TriviumError:
     kinds = {type(error) for error in errors}
     kind = kinds.pop() if len(kinds) == 1 else InputError
     return kind(*(fault for error in errors for fault in error.faults))
+
+
+def collect(steps: Sequence[Callable[[], Any]]) -> list[Any]:
+    """Take every step, whatever the others raise; then raise all of it at once."""
+    made, errors = [], []
+    for step in steps:
+        try:
+            made.append(step())
+        except TriviumError as error:
+            errors.append(error)
+    if errors:
+        raise combined(errors)
+    return made

@@ -13,7 +13,7 @@ from trivium.foundation.errors import (
     DependencyError,
     InputError,
     TriviumError,
-    combined,
+    collect,
 )
 from trivium.foundation.judge_config import BUILT_IN
 from trivium.foundation.tables import RELEVANT
@@ -37,7 +37,7 @@ def check_everything(config: Config) -> list[str]:
     Raises:
         TriviumError: With every fault found.
     """
-    (made, asked), *lines = _collect(_first_checks(config, STAGES))
+    (made, asked), *lines = collect(_first_checks(config, STAGES))
     parts = made.queries.group_by("part").len().sort("part")
     dealt = ", ".join(f"{count:,} {part}" for part, count in parts.iter_rows())
     return [
@@ -59,7 +59,7 @@ def check_inputs(config: Config, stages: Sequence[str]) -> Inputs:
     Raises:
         TriviumError: With every fault found.
     """
-    (made, _), *_ = _collect(_first_checks(config, stages))
+    (made, _), *_ = collect(_first_checks(config, stages))
     checked: Inputs = made
     return checked
 
@@ -76,7 +76,7 @@ def check_stored(config: Config, made: Inputs, stages: Sequence[str]) -> None:
         TriviumError: With every fault found.
     """
     tables = partial(_check_parts, config, made, stages)
-    _collect([tables, *_settings(config), partial(ask_engines, config, stages, made)])
+    collect([tables, *_settings(config), partial(ask_engines, config, stages, made)])
 
 
 def _first_checks(config: Config, stages: Sequence[str]) -> list[Callable[[], Any]]:
@@ -87,19 +87,6 @@ def _first_checks(config: Config, stages: Sequence[str]) -> list[Callable[[], An
 
 def _settings(config: Config) -> list[Callable[[], Any]]:
     return [partial(step, config) for step in (_channels, _roles, _synonyms, _judges, _models)]
-
-
-def _collect(steps: Sequence[Callable[[], Any]]) -> list[Any]:
-    """Take every step, whatever the others raise; then raise all of it at once."""
-    made, errors = [], []
-    for step in steps:
-        try:
-            made.append(step())
-        except TriviumError as error:
-            errors.append(error)
-    if errors:
-        raise combined(errors)
-    return made
 
 
 def _inputs(config: Config, stages: Sequence[str]) -> tuple[Inputs, list[str]]:
@@ -113,7 +100,7 @@ def _inputs(config: Config, stages: Sequence[str]) -> tuple[Inputs, list[str]]:
         _check_parts(config, read[0], stages)
         return read[0]
 
-    made, asked = _collect([tables, lambda: ask_engines(config, stages, *read)])
+    made, asked = collect([tables, lambda: ask_engines(config, stages, *read)])
     return made, asked
 
 
@@ -126,7 +113,7 @@ def _check_parts(config: Config, made: Inputs, stages: Sequence[str]) -> None:
     if "mine" in stages:
         steps.append(partial(_run_files, config, made))
     judged = {"judges", "annotate"} & set(stages)
-    _collect([*steps, partial(_check_judges, config, made)] if judged else steps)
+    collect([*steps, partial(_check_judges, config, made)] if judged else steps)
 
 
 def _run_files(config: Config, made: Inputs) -> None:
@@ -135,7 +122,7 @@ def _run_files(config: Config, made: Inputs) -> None:
 
     queries = made.queries.filter(made.queries["part"].is_in(config.mine.parts))
     channels = [c for c in config.mine.channels if isinstance(c, RunFilesConfig)]
-    _collect([partial(check_run_files, c, made.items, queries) for c in channels])
+    collect([partial(check_run_files, c, made.items, queries) for c in channels])
 
 
 def _check_part(made: Inputs, stage: str, part: str) -> None:
@@ -213,7 +200,7 @@ def _synonyms(config: Config) -> list[str]:
 def _models(config: Config) -> list[str]:
     names = {config.mine.model, config.train.model or config.mine.model}
     names |= {*judge_models(config).values(), *channel_models(config).values()}
-    return _collect([partial(_model, name) for name in sorted(names)])
+    return collect([partial(_model, name) for name in sorted(names)])
 
 
 def _model(name: str) -> str:

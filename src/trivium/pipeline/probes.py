@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
@@ -12,7 +12,7 @@ import polars as pl
 from trivium.adapters.channels import build_channel
 from trivium.foundation.config import Config
 from trivium.foundation.engine_config import EngineSection, QdrantConfig
-from trivium.foundation.errors import ConfigError, TriviumError, combined
+from trivium.foundation.errors import ConfigError, collect
 from trivium.foundation.judge_config import ChatConfig
 from trivium.foundation.tables import ITEMS, empty
 
@@ -41,7 +41,7 @@ def ask_engines(config: Config, stages: Sequence[str], made: Inputs | None = Non
     if not {"mine", "judges"} & {*stages}:
         return []
     engines = (c for c in config.mine.channels if isinstance(c, EngineSection))
-    return _each(partial(_ask, config, engine, made) for engine in engines)
+    return collect([partial(_ask, config, engine, made) for engine in engines])
 
 
 def ask_chat_judges(config: Config, stages: Sequence[str]) -> list[str]:
@@ -60,20 +60,7 @@ def ask_chat_judges(config: Config, stages: Sequence[str]) -> list[str]:
     if "judges" not in stages:
         return []
     chats = (judge for judge in config.annotate.judges if isinstance(judge, ChatConfig))
-    return _each(partial(_ask_judge, judge) for judge in chats)
-
-
-def _each(steps: Iterable[Callable[[], str]]) -> list[str]:
-    """Take every step, whatever the others raise; then raise all of it at once."""
-    lines, errors = [], []
-    for step in steps:
-        try:
-            lines.append(step())
-        except TriviumError as error:
-            errors.append(error)
-    if errors:
-        raise combined(errors)
-    return lines
+    return collect([partial(_ask_judge, judge) for judge in chats])
 
 
 def _ask_judge(settings: ChatConfig) -> str:
