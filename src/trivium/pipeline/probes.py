@@ -64,11 +64,11 @@ def ask_chat_judges(config: Config, stages: Sequence[str]) -> list[str]:
 
 
 def _ask_judge(settings: ChatConfig) -> str:
-    from trivium.adapters.judges.chat import ask_once
+    from trivium.adapters.judges.chat import ChatJudge
 
     settings = settings.model_copy(update={"attempts": min(_ATTEMPTS, settings.attempts)})
     started = time.monotonic()
-    mode = ask_once(settings)
+    mode = ChatJudge.asked(settings).mode
     return f"judge {settings.name}: answers with {mode}, {time.monotonic() - started:.2f} s"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -14,7 +15,7 @@ from trivium.adapters.channels.run_store import run_store
 from trivium.foundation.channel_config import RunFilesConfig
 from trivium.foundation.channel_section import ChannelSection
 from trivium.foundation.config import DataConfig
-from trivium.foundation.errors import Fault, InputError, TriviumError, combined
+from trivium.foundation.errors import Fault, InputError, TriviumError, collect
 from trivium.foundation.mine_config import MineConfig
 from trivium.foundation.tables import RUNS
 
@@ -96,20 +97,15 @@ def check_channels(
     Raises:
         InputError: With every fault of every channel.
     """
-    lines, errors = list[str](), list[TriviumError]()
-    for settings in channels:
-        if not isinstance(settings, RunFilesConfig):
-            continue
-        try:
-            channel = RunFilesChannel(
-                items=items, settings=settings, config=MineConfig(), data=DataConfig(), cache=cache
-            )
-            lines += channel.check(queries)
-        except TriviumError as error:
-            errors.append(error)
-    if errors:
-        raise combined(errors)
-    return lines
+
+    def checked(settings: RunFilesConfig) -> list[str]:
+        channel = RunFilesChannel(
+            items=items, settings=settings, config=MineConfig(), data=DataConfig(), cache=cache
+        )
+        return channel.check(queries)
+
+    runs = (settings for settings in channels if isinstance(settings, RunFilesConfig))
+    return [line for lines in collect([partial(checked, run) for run in runs]) for line in lines]
 
 
 def check_run_files(

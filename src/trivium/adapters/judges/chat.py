@@ -54,8 +54,24 @@ class ChatJudge:
         folder: Path,
         earlier: Mapping[str, Judge],
     ) -> Self:
-        """Learn nothing; see `ask_once` for the mode and the errors."""
-        return cls(config, load_prompt(config.prompt, "chat"), ask_once(config))
+        """Learn nothing; see `asked` for the mode and the errors."""
+        return cls.asked(config)
+
+    @classmethod
+    def asked(cls, config: ChatConfig) -> Self:
+        """Ask about one pair, to see that the endpoint answers, and in which mode.
+
+        With `answer = "auto"` the mode is `logprobs` if the reply states a grade together with its
+        log-probabilities, else `json`.
+
+        Raises:
+            ConfigError: If the prompt or the address is faulty.
+            DependencyError: If the endpoint does not answer, refuses the request, or gives no
+                log-probabilities where they were asked for.
+        """
+        _check_url(config.url)
+        prompt = load_prompt(config.prompt, "chat")
+        return cls(config, prompt, _mode(config, prompt.fill(_PAIR)[0]))
 
     def answers(self, pairs: pl.DataFrame) -> Iterator[Answers]:
         """Ask about pairs, `concurrency` at a time; each answer holds one pair.
@@ -110,19 +126,7 @@ class ChatJudge:
             yield from enumerate(self.prompt.fill(pairs.slice(start, _SLICE)), start)
 
 
-def ask_once(config: ChatConfig) -> Mode:
-    """Ask about one pair, to see that the endpoint answers, and in which mode.
-
-    With `answer = "auto"` the mode is `logprobs` if the reply states a grade together with its
-    log-probabilities, else `json`.
-
-    Raises:
-        ConfigError: If the prompt or the address is faulty.
-        DependencyError: If the endpoint does not answer, refuses the request, or gives no
-            log-probabilities where they were asked for.
-    """
-    _check_url(config.url)
-    text = load_prompt(config.prompt, "chat").fill(_PAIR)[0]
+def _mode(config: ChatConfig, text: str) -> Mode:
     if config.answer != "json" and _gives_logprobs(config, text):
         return "logprobs"
     if config.answer == "logprobs":
