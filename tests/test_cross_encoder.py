@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from cut_model import cut_model
 from trivium.adapters.checkpoints import MANIFEST, last_checkpoint, seal
 from trivium.adapters.judges import collect, load_judge, trainer
 from trivium.adapters.judges.cross_encoder import CrossEncoderJudge
@@ -49,8 +50,9 @@ def graded_pairs(count: int, seed: int) -> tuple[pl.DataFrame, np.ndarray]:
     return pairs, grades.astype(np.int64)
 
 
-def fitted(folder: Path) -> CrossEncoderJudge:
-    return CrossEncoderJudge.fit(*graded_pairs(300, 0), CONFIG, seed=3, folder=folder, earlier={})
+def fitted(folder: Path, model: str = MODEL) -> CrossEncoderJudge:
+    config = CONFIG.model_copy(update={"model": model})
+    return CrossEncoderJudge.fit(*graded_pairs(300, 0), config, seed=3, folder=folder, earlier={})
 
 
 def probabilities(judge: CrossEncoderJudge, pairs: pl.DataFrame) -> np.ndarray:
@@ -142,17 +144,19 @@ def killed_while_saving(self, folder):
 
 save, Trainer._save_rng_state = Trainer._save_rng_state, killed_while_saving
 trainer.CHECKPOINT_EVERY = 20
-fitted(Path(sys.argv[2]))
+fitted(Path(sys.argv[2]), sys.argv[3])
 """
 
 
-def test_a_killed_fit_ends_with_the_same_weights(undisturbed, tmp_path, monkeypatch, capsys):
+def test_a_killed_fit_ends_with_the_same_weights(tmp_path, monkeypatch, capsys):
     import torch
 
-    command = [sys.executable, "-c", KILLED, str(Path(__file__).parent), str(tmp_path)]
+    model, again = cut_model(tmp_path / "model"), tmp_path / "again"
+    undisturbed = fitted(tmp_path / "whole", model)
+    command = [sys.executable, "-c", KILLED, str(Path(__file__).parent), str(again), model]
     done = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False)
     assert done.returncode == -signal.SIGKILL
-    (run,) = tmp_path.glob("training-*")
+    (run,) = again.glob("training-*")
     assert (run / "checkpoint-40" / "model.safetensors").exists()
     assert not (run / "checkpoint-40" / MANIFEST).exists()
     begun = []
@@ -160,18 +164,19 @@ def test_a_killed_fit_ends_with_the_same_weights(undisturbed, tmp_path, monkeypa
     monkeypatch.setattr(
         trainer, "last_checkpoint", lambda folder: begun.append(train(folder)) or begun[-1]
     )
-    resumed = fitted(tmp_path)
+    resumed = fitted(again, model)
     assert [path.name for path in begun] == ["checkpoint-20"]
     expected, got = undisturbed.model.state_dict(), resumed.model.state_dict()
     assert expected.keys() == got.keys()
     assert all(torch.equal(expected[name], got[name]) for name in expected)
-    finished = fitted(tmp_path)
+    finished = fitted(again, model)
     assert begun[1].name == "checkpoint-60"
     assert all(torch.equal(expected[n], w) for n, w in finished.model.state_dict().items())
     printed = capsys.readouterr()
     assert printed.out == ""
     assert all("judge training" in line for line in printed.err.splitlines())
-    other = CrossEncoderJudge.untrained(CONFIG, 3).model.state_dict()
+    config = CONFIG.model_copy(update={"model": model})
+    other = CrossEncoderJudge.untrained(config, 3).model.state_dict()
     assert not all(torch.equal(expected[name], other[name]) for name in expected)
 
 
