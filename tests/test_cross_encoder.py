@@ -1,9 +1,6 @@
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +8,7 @@ import polars as pl
 import pytest
 
 from cut_model import cut_model
+from killed import kill_fit, resumptions
 from trivium.adapters.checkpoints import MANIFEST, last_checkpoint, seal
 from trivium.adapters.judges import collect, load_judge, trainer
 from trivium.adapters.judges.cross_encoder import CrossEncoderJudge
@@ -130,47 +128,22 @@ def test_a_classifier_with_another_head_gets_a_new_one(tmp_path):
     assert probabilities(judge, graded_pairs(3, 0)[0]).shape == (3, 5)
 
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[1])
-from transformers import Trainer
-from test_cross_encoder import fitted, trainer
-
-def killed_while_saving(self, folder):
-    if self.state.global_step == 40:
-        os.kill(os.getpid(), signal.SIGKILL)
-    save(self, folder)
-
-save, Trainer._save_rng_state = Trainer._save_rng_state, killed_while_saving
-trainer.CHECKPOINT_EVERY = 20
-fitted(Path(sys.argv[2]), sys.argv[3])
-"""
-
-
 def test_a_killed_fit_ends_with_the_same_weights(tmp_path, monkeypatch, capsys):
     import torch
 
     model, again = cut_model(tmp_path / "model"), tmp_path / "again"
     undisturbed = fitted(tmp_path / "whole", model)
-    command = [sys.executable, "-c", KILLED, str(Path(__file__).parent), str(again), model]
-    done = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False)
-    assert done.returncode == -signal.SIGKILL
+    kill_fit(partial(fitted, again, model), step=40, every=20)
     (run,) = again.glob("training-*")
     assert (run / "checkpoint-40" / "model.safetensors").exists()
     assert not (run / "checkpoint-40" / MANIFEST).exists()
-    begun = []
-    train = trainer.last_checkpoint
-    monkeypatch.setattr(
-        trainer, "last_checkpoint", lambda folder: begun.append(train(folder)) or begun[-1]
-    )
+    begun = resumptions(monkeypatch)
     resumed = fitted(again, model)
-    assert [path.name for path in begun] == ["checkpoint-20"]
     expected, got = undisturbed.model.state_dict(), resumed.model.state_dict()
     assert expected.keys() == got.keys()
     assert all(torch.equal(expected[name], got[name]) for name in expected)
     finished = fitted(again, model)
-    assert begun[1].name == "checkpoint-60"
+    assert begun == ["checkpoint-20", "checkpoint-60"]
     assert all(torch.equal(expected[n], w) for n, w in finished.model.state_dict().items())
     printed = capsys.readouterr()
     assert printed.out == ""

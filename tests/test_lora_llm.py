@@ -1,10 +1,7 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,9 +9,10 @@ import numpy as np
 import polars as pl
 import pytest
 
+from killed import kill_fit, resumptions
 from test_cross_encoder import THINGS, graded_pairs
 from trivium.adapters.checkpoints import MANIFEST
-from trivium.adapters.judges import collect, trainer
+from trivium.adapters.judges import collect
 from trivium.adapters.judges.classifier import load_classifier
 from trivium.adapters.judges.lora_llm import LoraLlmJudge
 from trivium.adapters.judges.prompts import Prompt, load_prompt
@@ -170,41 +168,18 @@ def test_adapters_go_onto_their_own_decoder_only(undisturbed, decoder, tmp_path)
         LoraLlmJudge.load(tmp_path, config(other), {})
 
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[1])
-from transformers import Trainer
-from test_lora_llm import fitted, trainer
-
-def killed_while_saving(self, folder):
-    if self.state.global_step == 20:
-        os.kill(os.getpid(), signal.SIGKILL)
-    save(self, folder)
-
-save, Trainer._save_rng_state = Trainer._save_rng_state, killed_while_saving
-trainer.CHECKPOINT_EVERY = 10
-fitted(Path(sys.argv[2]), Path(sys.argv[3]), epochs=1.0)
-"""
-
-
 def test_a_killed_fit_ends_with_the_same_weights(shallow, tmp_path, monkeypatch):
     import torch
 
     whole, again = tmp_path / "whole", tmp_path / "again"
     expected = learnt(fitted(shallow, whole, epochs=1.0))
-    command = [sys.executable, "-c", KILLED, str(Path(__file__).parent), str(shallow), str(again)]
-    done = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False)
-    assert done.returncode == -signal.SIGKILL
+    kill_fit(partial(fitted, shallow, again, epochs=1.0), step=20, every=10)
     (run,) = again.glob("training-*")
     assert (run / "checkpoint-10" / MANIFEST).exists()
     assert not (run / "checkpoint-20" / MANIFEST).exists()
-    begun, find = [], trainer.last_checkpoint
-    monkeypatch.setattr(
-        trainer, "last_checkpoint", lambda folder: begun.append(find(folder)) or begun[-1]
-    )
+    begun = resumptions(monkeypatch)
     resumed = learnt(fitted(shallow, again, epochs=1.0))
-    assert [path.name for path in begun] == ["checkpoint-10"]
+    assert begun == ["checkpoint-10"]
     assert expected.keys() == resumed.keys()
     assert all(torch.equal(expected[name], resumed[name]) for name in expected)
 

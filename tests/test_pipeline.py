@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import shutil
-import time
 from pathlib import Path
 
 import polars as pl
 import pytest
 
-from command_line import call_cli
+from killed import kill_when
 from small_run import finish, run_command, trivium
 from trivium.foundation.text import word_set
 
@@ -236,10 +234,6 @@ def test_a_budget_stops_cleanly_and_a_larger_one_carries_on(
     assert read(folder, "annotate/labels")["cost_usd"].sum() > 0
 
 
-# Processes of their own, forked from one that has imported what takes ten seconds each time.
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["sentence_transformers"])
-
 KILLS = (
     ("inputs", "inputs/plan.json"),
     ("mine", "mine/candidates/part-00000.json"),
@@ -253,16 +247,6 @@ KILLS = (
     ("evaluate", "evaluate/systems/start.parquet"),
     ("report", "report/plan.json"),
 )
-
-
-def kill_when(command: list[str], folder: Path, pattern: str) -> None:
-    """Start the command, and kill -9 it as soon as a file of the pattern is there."""
-    process = PROCESSES.Process(target=call_cli, args=command[1:])
-    process.start()
-    while process.is_alive() and not any(folder.glob(pattern)):
-        time.sleep(0.001)
-    process.kill()
-    process.join()
 
 
 def test_kill_in_each_stage_changes_no_table(
