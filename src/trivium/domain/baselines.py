@@ -83,8 +83,9 @@ def baseline_stages(name: str, recipe: Sequence[StageConfig]) -> list[StageConfi
     """The one stage of a baseline, on the budget of a recipe; none for the starting tower.
 
     As many rows as all the recipe's stages have together, in its largest batch, at its highest
-    learning rate, with the schedule and the warm-up of its first stage. A row with a mined negative
-    holds three texts in place of two: budgets are equal in rows.
+    learning rate, with the warm-up of its first stage and the schedule of its last, by which the
+    rate falls in the end. A row with a mined negative holds three texts in place of two: budgets
+    are equal in rows.
 
     Args:
         name: One of `BASELINES`.
@@ -104,7 +105,7 @@ def baseline_stages(name: str, recipe: Sequence[StageConfig]) -> list[StageConfi
         )
     if name == "start":
         return []
-    first, batch = recipe[0], max(stage.batch for stage in recipe)
+    batch = max(stage.batch for stage in recipe)
     rows = sum(stage.steps * stage.batch for stage in recipe)
     levels = _mixed(recipe) if name == "mixed" else _own(name)
     return [
@@ -115,8 +116,8 @@ def baseline_stages(name: str, recipe: Sequence[StageConfig]) -> list[StageConfi
             batch=batch,
             cached=any(stage.cached for stage in recipe),
             learning_rate=max(stage.learning_rate for stage in recipe),
-            schedule=first.schedule,
-            warmup=first.warmup,
+            schedule=recipe[-1].schedule,
+            warmup=recipe[0].warmup,
             **levels,
         )
     ]

@@ -30,47 +30,31 @@ PUBLISHED = (
 )
 """BCE, then MNR, then triplet, as published (arXiv 2606.23911); steps and rates are ours."""
 
-_ALL_POSITIVES = ["seed_positive", "easy_positive", "hard_positive"]
-_JUDGED_NEGATIVES = ["seed_negative", "hard_negative", "token_similar_negative"]
-
-DEFAULT = (
-    StageConfig(
-        name="broad",
-        loss="mnr",
-        positives=_ALL_POSITIVES,
-        negatives=_JUDGED_NEGATIVES,
-        min_p_relevant=0.8,
-        human_share=0.5,
-        steps=300,
-        learning_rate=6e-5,
-    ),
-    StageConfig(
-        name="hard",
-        loss="mnr",
-        positives=_ALL_POSITIVES,
-        negatives=_JUDGED_NEGATIVES,
-        columns=2,
-        min_p_relevant=0.8,
-        human_share=0.5,
-        steps=150,
-        learning_rate=4e-5,
-    ),
-    StageConfig(
-        name="fine",
-        loss="triplet",
-        positives=_ALL_POSITIVES,
-        negatives=_JUDGED_NEGATIVES,
-        min_p_relevant=0.8,
-        human_share=0.5,
-        steps=50,
-        learning_rate=1e-5,
-        margin=0.1,
-    ),
+_BROAD = StageConfig(
+    name="broad",
+    loss="mnr",
+    positives=["seed_positive", "easy_positive", "hard_positive"],
+    negatives=["seed_negative", "hard_negative", "token_similar_negative"],
+    min_p_relevant=0.8,
+    min_p_irrelevant=0.8,
+    human_share=0.85,
+    steps=300,
+    learning_rate=6e-5,
+    schedule="constant",
 )
+_HARD = {"name": "hard", "columns": 2, "steps": 150, "schedule": "linear", "warmup": 0.0}
+_FINE = {
+    **{"name": "fine", "loss": "triplet", "margin": 0.1},
+    **{"steps": 50, "learning_rate": 1e-5, "schedule": "linear"},
+}
+
+DEFAULT = (_BROAD, _BROAD.model_copy(update=_HARD), _BROAD.model_copy(update=_FINE))
 """Progressive MNR: a judged negative beside the batch's, then two, then a short triplet stage.
 
-Human seed positives are mixed with machine positives that the judge is sure of, since judges are
-least sure where channels disagree; the published recipe has only the latter. What was compared on
+The rate stays at its peak through the first stage and falls through the second: a rate that fell in
+the first one too spent most of the rows at low rates. Human seed positives come first, as far as
+their caps allow; the rest are machine positives that the judge is sure of, since judges are least
+sure where channels disagree; the published recipe has only the latter. What was compared on
 validation queries is in docs/training.md.
 """
 

@@ -27,7 +27,7 @@ DECIDING = "agreement"
 """The part whose grades decide whether a level is kept; those of other parts are told beside it."""
 
 SURE = 0.8
-"""Probability from which a pair is sure, as the recipe `default` asks of its machine positives."""
+"""Probability from which a pair is sure, as the recipe `default` asks of machine labels."""
 
 FEWEST = 5
 """Queries with graded pairs of a level that a verdict takes. Ours: with five, each right where half
