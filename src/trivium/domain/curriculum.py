@@ -44,8 +44,12 @@ _BROAD = StageConfig(
 )
 _HARD = {"name": "hard", "columns": 2, "steps": 150, "schedule": "linear", "warmup": 0.0}
 _FINE = {
-    **{"name": "fine", "loss": "triplet", "margin": 0.1},
-    **{"steps": 50, "learning_rate": 1e-5, "schedule": "linear"},
+    "name": "fine",
+    "loss": "triplet",
+    "margin": 0.1,
+    "steps": 50,
+    "learning_rate": 1e-5,
+    "schedule": "linear",
 }
 
 DEFAULT = (_BROAD, _BROAD.model_copy(update=_HARD), _BROAD.model_copy(update=_FINE))
