@@ -52,6 +52,7 @@ def shallow(decoder, tmp_path_factory) -> Path:
 def cut(model: str, layers: int, folder: Path) -> Path:
     import torch
 
+    torch.manual_seed(0)  # of the head, which is new
     loaded, tokenizer = load_classifier(model, dtype=torch.bfloat16)
     loaded.model.layers = loaded.model.layers[:layers]
     loaded.config.num_hidden_layers = layers
