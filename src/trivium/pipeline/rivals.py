@@ -173,6 +173,7 @@ class Arena:
             complete=config.data.complete,
             seed=config.run.seed,
             start=self.start,
+            cache=self.job.workspace.cache,
         )
         made.save(shared)
         return made
@@ -191,6 +192,7 @@ class Arena:
             max_length=config.train.max_length,
             mine=config.mine,
             data=config.data,
+            cache=self.job.workspace.cache if model == self.start else None,
         )
         write_table(folder / "run.parquet", run)
         complete = config.data.complete

@@ -105,6 +105,7 @@ def train(job: Job, folder: StageFolder) -> Outcome:
             complete=config.data.complete,
             seed=config.run.seed,
             start=start,
+            cache=job.workspace.cache,
         )
 
     tower = stage.train(
@@ -198,6 +199,7 @@ def _scored_once(
             max_length=None if system.startswith("channel:") else config.train.max_length,
             mine=config.mine,
             data=config.data,
+            cache=job.workspace.cache if name == "start" else None,
         )
         write_table(folder.path / "runs" / f"{name}.parquet", run)
         scored = score_run(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -238,6 +239,7 @@ def retrieve(
     max_length: int | None = None,
     mine: MineConfig | None = None,
     data: DataConfig | None = None,
+    cache: Path | None = None,
 ) -> pl.DataFrame:
     """Search the full catalog with a tower or a channel.
 
@@ -249,6 +251,7 @@ def retrieve(
         max_length: Tokens that a tower reads; the model's own limit when absent.
         mine: The settings of channels.
         data: What channels read, such as synonyms.
+        cache: Where a tower's vectors of the items are kept; nowhere when absent.
 
     Returns:
         Columns query_id, item_id, rank, score, sorted by query_id and rank; ties are broken by
@@ -264,8 +267,9 @@ def retrieve(
         run = channel.search(queries, depth)
     else:
         from trivium.adapters import towers
+        from trivium.adapters.text_vectors import KeptTower
 
-        tower = towers.Tower.load(system, max_length=max_length)
+        tower = KeptTower.load(system, max_length, cache)
         run = towers.retrieve(tower, queries, items, depth)
     return run.select(list(RUN.columns)).sort("query_id", "rank")
 

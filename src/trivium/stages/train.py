@@ -17,6 +17,8 @@ import numpy as np
 import polars as pl
 
 from trivium.adapters.example_store import ExampleStore, build_store
+from trivium.adapters.text_vectors import KeptTower
+from trivium.adapters.towers import Encodes, retrieve
 from trivium.adapters.validation import Validation
 from trivium.domain.curriculum import stages_of
 from trivium.foundation.config import EvaluateConfig
@@ -57,6 +59,7 @@ def validation_set(
     complete: bool,
     seed: int,
     start: str | None = None,
+    cache: Path | None = None,
 ) -> Validation:
     """Choose what validation ranks.
 
@@ -73,6 +76,7 @@ def validation_set(
         complete: Whether the qrels name every relevant item.
         seed: Seed of the random items.
         start: The starting tower; without one its finds are left out.
+        cache: Where its vectors of the items are kept; nowhere when absent.
 
     Raises:
         InputError: If no validation query has a relevant item.
@@ -91,7 +95,8 @@ def validation_set(
     named = qrels.filter(pl.col("grade") >= least).select("item_id").unique()
     pool = items.join(named, on="item_id", how="semi")
     if start and pool.height < room < items.height:
-        found = _found(start, queries, items, train.max_length)
+        tower = KeptTower.load(start, train.max_length, cache)
+        found = _found(tower, queries, items)
         others = found.join(pool, on="item_id", how="anti").head(room - pool.height)
         pool = pl.concat([pool, items.join(others, on="item_id", how="semi")])
     others = items.join(pool, on="item_id", how="anti")
@@ -100,11 +105,9 @@ def validation_set(
     return Validation(queries.sort("query_id"), pool, qrels, evaluate, complete)
 
 
-def _found(start: str, queries: pl.DataFrame, items: pl.DataFrame, max_length: int) -> pl.DataFrame:
+def _found(tower: Encodes, queries: pl.DataFrame, items: pl.DataFrame) -> pl.DataFrame:
     """What a tower finds, the first items of all queries first: column item_id."""
-    from trivium.adapters.towers import Tower, retrieve
-
-    run = retrieve(Tower.load(start, max_length), queries, items.sort("item_id"), _FOUND)
+    run = retrieve(tower, queries, items.sort("item_id"), _FOUND)
     return run.sort("rank", "query_id").select("item_id").unique(maintain_order=True)
 
 
