@@ -141,6 +141,10 @@ def test_thresholds_are_five_a_judge_that_is_there():
     two = [{"kind": "features"}, {"kind": "cross_encoder"}]
     (fault,) = faults({"annotate": {"judges": two, "thresholds": good}})
     assert "cross_encoder" in fault.expected
+    silent = good | {"cross_encoder": []}
+    section = parse_config({"annotate": {"judges": two, "thresholds": silent}}).annotate
+    assert section.thresholds == silent
+    assert faults({"annotate": raw | {"thresholds": {"features": []}}})
 
 
 def test_the_last_override_wins_and_the_rest_stays():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from trivium.adapters.judges import collect
 from trivium.adapters.judges.panel import Desk, Fitted, load_panel
 from trivium.adapters.ledger import Prices
 from trivium.adapters.store import LabelStore
+from trivium.cli.judge_tables import settings_text
 from trivium.domain.costs import judge_costs, predicted, relative_costs
 from trivium.domain.teaching import FURTHER, Teaching, teaching, with_texts
 from trivium.foundation.config import Config, parse_config
@@ -190,13 +192,47 @@ def test_one_judge_alone_settles_everything(held_out, fitted) -> None:
     assert set(found.replay(held_out.answers)["settled"]) == {"unsure"}
 
 
+def test_judges_without_a_say_are_asked_where_another_is_made_of_them(held_out, fitted) -> None:
+    costs, pairs = costs_of(held_out, fitted), texts(5)
+    prices = {judge.name: Prices.of(judge) for judge in CONFIG.annotate.judges}
+    given = config_of(thresholds={"features": [], "cross_encoder": [], "stacked": [0.0] * 5})
+    found, _ = fit_cascade(held_out.answers, given.annotate, costs, 4)
+    assert found.first == {"stacked": ("features", "cross_encoder")}
+    assert found.asked(held_out.answers) == dict.fromkeys(costs, 1.0)
+    assert found.costs(costs) == {"stacked": sum(costs.values())}
+    labels, _ = label(pairs, fitted.panel, found, prices)
+    assert dict(labels.schema) == dict(labels_schema(("stacked",)).columns)
+    assert set(labels["judge"]) == {"stacked"}
+    read = dict(zip(pairs["item_id"], fitted.panel["cross_encoder"].tokens(pairs), strict=True))
+    assert labels["tokens"].to_list() == [read[item] for item in labels["item_id"]]
+    np.testing.assert_allclose(labels["cost_usd"], labels["tokens"] * 2.0 / 1e6)
+    settled = findings(
+        held_out.answers, found, given.annotate, costs, judgments().clear(), NOTHING, 4
+    )[0]["settled"]
+    assert settled["cost"].to_list() == pytest.approx([sum(costs.values()) / max(costs.values())])
+    given = config_of(thresholds={"features": [0.0] * 5, "cross_encoder": [], "stacked": []})
+    found, _ = fit_cascade(held_out.answers, given.annotate, costs, 4)
+    assert found.asked(held_out.answers) == {"features": 1.0, "cross_encoder": 0.0, "stacked": 0.0}
+
+
+def test_the_settings_that_are_shown_make_the_same_cascade(held_out, fitted, cascade) -> None:
+    given = config_of(thresholds={"features": [], "cross_encoder": [0.5] * 5, "stacked": []})
+    silent, _ = fit_cascade(held_out.answers, given.annotate, costs_of(held_out, fitted), 4)
+    for shown in (cascade, silent):
+        text = settings_text(shown.cascade, shown.calibrations, {"target_agreement": None})
+        levels = tomllib.loads(text[text.index("[annotate") :])["annotate"]["thresholds"]
+        config = config_of(thresholds=levels)
+        again, _ = fit_cascade(held_out.answers, config.annotate, costs_of(held_out, fitted), 4)
+        assert (again.cascade, again.first) == (shown.cascade, shown.first)
+
+
 def test_a_pair_that_only_the_first_judge_answers_has_passed_them_all() -> None:
     pairs = pl.DataFrame({"grade": [3, 3]})
     settled = pl.DataFrame(
         {"judge": ["a", "a"], "settled": ["accepted", "unsure"], "grade": [3, 1]},
         schema_overrides={"grade": pl.Int8},
     )
-    table = settled_by(pairs, settled, {"a": 1.0, "b": 3.0})
+    table = settled_by(pairs, settled, {"a": 1.0, "b": 3.0}, 3.0)
     assert dict(table.select("settled", "cost").iter_rows()) == pytest.approx(
         {"accepted": 1 / 3, "unsure": 4 / 3}
     )
@@ -208,7 +244,10 @@ def test_a_cascade_is_read_back_as_it_was(cascade, tmp_path: Path) -> None:
     assert FittedCascade.load(tmp_path) == cascade
 
 
-def test_labels_are_whole_and_the_same_in_any_shard(cascade, fitted) -> None:
+def test_labels_are_whole_and_the_same_in_any_shard(held_out, fitted) -> None:
+    levels = {"features": [0.0, 2.0] * 2 + [0.0], "cross_encoder": [0.5] * 5}
+    given = config_of(thresholds={**levels, "stacked": [0.0] * 5})
+    cascade, _ = fit_cascade(held_out.answers, given.annotate, costs_of(held_out, fitted), 4)
     pairs = texts(5)
     prices = {judge.name: Prices.of(judge) for judge in CONFIG.annotate.judges}
     labels, unanswered = label(pairs, fitted.panel, cascade, prices)
@@ -217,6 +256,8 @@ def test_labels_are_whole_and_the_same_in_any_shard(cascade, fitted) -> None:
     assert len(labels) == len(pairs)
     assert labels["confidence"].is_between(0.0, 1.0).all()
     asked = labels["p_cross_encoder"].is_not_null()
+    assert asked.any()
+    assert not asked.all()
     passed = labels["judge"] != "features"
     assert asked.to_list() == passed.to_list()
     # Trees read no tokens, and only the cross-encoder has a price.

@@ -74,7 +74,9 @@ def run(tmp_path: Path, request: pytest.FixtureRequest) -> Workspace:
     fit = Calibration.fit(
         "none", said.astype(float), human, min_count=1, query_ids=pool["query_id"]
     )
-    FittedCascade(cascade, {"features": fit}, "").save(workspace.stage("annotate").path)
+    FittedCascade(cascade, {"features": fit}, "", {"features": ()}).save(
+        workspace.stage("annotate").path
+    )
     row = {"gain": 0.03, "ci_low": 0.01, "ci_high": 0.05, "p_value": 0.01, "queries": 12}
     keep("annotate", rerank=pl.DataFrame([{"system": "cascade", **row}]))
     labels = asked.select(

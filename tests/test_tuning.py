@@ -13,7 +13,8 @@ from polars.testing import assert_frame_equal
 from trivium.domain.agreement import agreement
 from trivium.domain.calibration import Calibrated
 from trivium.domain.cascade import NEVER, Cascade, Settling
-from trivium.domain.tuning import cheapest_levels, replies_of, tune
+from trivium.domain.thresholds import cheapest_levels
+from trivium.domain.tuning import replies_of, tune
 from trivium.foundation.errors import ConfigError
 
 COSTS = {"small": 1.0, "middle": 6.0, "large": 20.0}

@@ -142,4 +142,4 @@ def tune(
     console.print(settled_table(tables["settled"]))
     typer.echo(agreement_line(tables["agreement"]))
     typer.echo(fitted.promise)
-    typer.echo(settings_text(fitted.cascade, given))
+    typer.echo(settings_text(fitted.cascade, fitted.calibrations, given))

@@ -108,16 +108,16 @@ def drift_tables(drift: Drift) -> list[Table]:
     ]
 
 
-def settings_text(cascade: Cascade, given: Mapping[str, Any]) -> str:
-    """What to write into trivium.toml for this cascade."""
+def settings_text(cascade: Cascade, judges: Iterable[str], given: Mapping[str, Any]) -> str:
+    """What to write into trivium.toml for this cascade of some of the judges."""
     lines = ["", "to have this cascade in trivium.toml:", "[annotate]"]
     chosen = {name: value for name, value in given.items() if value is not None}
     if chosen:
         lines += [f"{name} = {_toml(value)}" for name, value in chosen.items()]
         return "\n".join(lines)
     lines.append("[annotate.thresholds]")
-    for judge in cascade.judges:
-        numbers = ", ".join(repr(float(value)) for value in cascade.thresholds[judge])
+    for judge in judges:
+        numbers = ", ".join(repr(float(value)) for value in cascade.thresholds.get(judge, ()))
         lines.append(f"{judge} = [{numbers}]")
     return "\n".join(lines)
 

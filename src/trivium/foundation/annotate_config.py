@@ -5,12 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from trivium.foundation.judge_config import CrossEncoderConfig, JudgeConfig, made_of
 from trivium.foundation.sections import Count, Positive, Section, Share
 
-Thresholds = Annotated[list[Annotated[float, Field(ge=0.0)]], Field(min_length=5, max_length=5)]
+
+def _five_or_none(values: list[float]) -> list[float]:
+    if len(values) not in (0, 5):
+        raise ValueError("five thresholds, or none for a judge without a say")
+    return values
+
+
+Thresholds = Annotated[list[Annotated[float, Field(ge=0.0)]], AfterValidator(_five_or_none)]
 
 
 class AnnotateConfig(Section):
@@ -55,7 +62,9 @@ class AnnotateConfig(Section):
         "fall_back", description="what to do with a class that has fewer"
     )
     thresholds: dict[str, Thresholds] = Field(
-        {}, description="confidence that each grade needs, by judge; found on labels when empty"
+        {},
+        description="confidence that each grade needs, by judge, [] for one without a say; found "
+        "on labels when empty",
     )
     max_cost: float = Field(
         0.5,
@@ -111,4 +120,6 @@ class AnnotateConfig(Section):
         lacking = sorted(set(names) - set(self.thresholds))
         if self.thresholds and lacking:
             raise ValueError(f"thresholds of every judge or of none, {', '.join(lacking)} too")
+        if self.thresholds and not any(self.thresholds.values()):
+            raise ValueError("thresholds of at least one judge")
         return self

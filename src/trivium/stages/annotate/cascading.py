@@ -18,12 +18,14 @@ from numpy.typing import NDArray
 from trivium.domain.calibration import Calibrated, Calibration
 from trivium.domain.cascade import Cascade, Settling
 from trivium.domain.confusion import codes
+from trivium.domain.leaving_out import asked_first, costs_with, worth_asking
 from trivium.domain.teaching import HUMAN, check_enough
-from trivium.domain.tuning import Tuned, tune
+from trivium.domain.tuning import Graded, Tuned, tune
 from trivium.foundation.annotate_config import AnnotateConfig
 from trivium.foundation.workspace import read_json, write_json
 
 _FILE = "cascade.json"
+_LEFT_OUT = " Without a say, since labels agree no worse without: {}."
 
 
 @dataclass(frozen=True)
@@ -34,11 +36,14 @@ class FittedCascade:
         cascade: The judges in order and their thresholds.
         calibrations: A calibration for each judge.
         promise: What is promised of the accepted labels, in words.
+        first: For each judge of the cascade those without a say that are asked just before it,
+            since it is made of them.
     """
 
     cascade: Cascade
     calibrations: Mapping[str, Calibration]
     promise: str
+    first: Mapping[str, tuple[str, ...]]
 
     def calibrated(self, answers: pl.DataFrame) -> dict[str, Calibrated]:
         """Calibrate columns p_<judge>, null where a judge gave no answer."""
@@ -46,26 +51,33 @@ class FittedCascade:
 
     def replay(self, answers: pl.DataFrame) -> pl.DataFrame:
         """Settle pairs of which every judge's answer is known; see `Settling.table`."""
-        settling = Settling(self.cascade, len(answers))
-        for name, said in self.calibrated(answers).items():
+        settling, said = Settling(self.cascade, len(answers)), self.calibrated(answers)
+        for name in self.cascade.judges:
             rows = settling.open(name)
-            settling.hear(name, rows, rows_of(said, rows))
+            settling.hear(name, rows, rows_of(said[name], rows))
         return settling.table()
 
     def asked(self, answers: pl.DataFrame) -> dict[str, float]:
-        """Share of some pairs that each judge is asked about."""
-        settling, shares = Settling(self.cascade, len(answers)), {}
-        for name, said in self.calibrated(answers).items():
+        """Share of some pairs that each judge is asked about, 0 of those left out."""
+        settling, said = Settling(self.cascade, len(answers)), self.calibrated(answers)
+        shares = dict.fromkeys(self.calibrations, 0.0)
+        for name in self.cascade.judges:
             rows = settling.open(name)
-            shares[name] = len(rows) / max(len(answers), 1)
-            settling.hear(name, rows, rows_of(said, rows))
+            for judge in (*self.first[name], name):
+                shares[judge] = len(rows) / max(len(answers), 1)
+            settling.hear(name, rows, rows_of(said[name], rows))
         return shares
+
+    def costs(self, costs: Mapping[str, float]) -> dict[str, float]:
+        """What each judge of the cascade costs for a pair, those asked for its sake included."""
+        return costs_with(costs, self.first)
 
     def save(self, folder: Path) -> None:
         """Write everything into a folder."""
         fitted = {name: curve.as_dict() for name, curve in self.calibrations.items()}
         content = {"cascade": self.cascade.as_dict(), "calibrations": fitted}
-        write_json(folder / _FILE, {**content, "promise": self.promise})
+        first = {name: list(judges) for name, judges in self.first.items()}
+        write_json(folder / _FILE, {**content, "promise": self.promise, "first": first})
 
     @classmethod
     def load(cls, folder: Path) -> FittedCascade | None:
@@ -78,6 +90,7 @@ class FittedCascade:
             Cascade.from_dict(content["cascade"]),
             {name: Calibration.from_dict(plain) for name, plain in fitted.items()},
             content["promise"],
+            {name: tuple(judges) for name, judges in content["first"].items()},
         )
 
 
@@ -99,17 +112,20 @@ def fit_cascade(
         InputError: If a class has too few labels and `few_labels` is "refuse", or thresholds are
             to be found on too few judged queries.
     """
-    names = tuple(judge.name for judge in config.judges)
     alone, calibrating = is_alone(config), calibrating_pairs(answers, config)
     tuning = of_humans(answers, "calibration" if alone else "tuning")
     if not alone and not config.thresholds:
         check_enough(tuning, ("tuning",))
-    calibrations = {name: _calibration(calibrating, name, config) for name in names}
+    calibrations = {
+        judge.name: _calibration(calibrating, judge.name, config) for judge in config.judges
+    }
+    said = _calibrated(calibrations, tuning)
+    graded = said, grades_of(tuning), codes(tuning["query_id"])
+    kept, first = _with_a_say(graded, config, costs, seed)
     tuned = tune(
-        _calibrated(calibrations, tuning),
-        grades_of(tuning),
-        codes(tuning["query_id"]),
-        costs,
+        {name: said[name] for name in kept},
+        *graded[1:],
+        costs_with(costs, first),
         thresholds=given_thresholds(config, alone=alone),
         target=config.target_agreement,
         mode="per_class" if config.guarantee == "per_class" else "overall",
@@ -118,11 +134,35 @@ def fit_cascade(
         delta=config.risk,
         ties=config.ties,
         max_cost=config.max_cost,
+        dearest=max(costs.values()),
         path_data=_path_data(calibrations, of_humans(answers, "calibration")),
         seed=seed,
     )
     promise = "" if alone else tuned.promise
-    return FittedCascade(tuned.cascade, calibrations, promise), tuned
+    left_out = [name for name in said if name not in kept]
+    if left_out and not config.thresholds:
+        promise += _LEFT_OUT.format(", ".join(left_out))
+    return FittedCascade(tuned.cascade, calibrations, promise, first), tuned
+
+
+def _with_a_say(
+    graded: Graded, config: AnnotateConfig, costs: Mapping[str, float], seed: int
+) -> tuple[list[str], dict[str, tuple[str, ...]]]:
+    """The judges that settle and vote, and for each those that are asked for its sake alone."""
+    made_of = {judge.name: getattr(judge, "of", ()) for judge in config.judges}
+    kept = list(made_of)
+    if config.thresholds:
+        kept = [name for name in made_of if config.thresholds[name]]
+    elif config.target_agreement is None and not is_alone(config):
+        kept = worth_asking(
+            *graded,
+            costs,
+            made_of,
+            max_cost=config.max_cost,
+            ties=config.ties,
+            seed=seed,
+        )
+    return kept, asked_first(list(made_of), kept, made_of)
 
 
 def is_alone(config: AnnotateConfig) -> bool:
@@ -165,7 +205,7 @@ def given_thresholds(config: AnnotateConfig, *, alone: bool) -> dict[str, tuple[
         return {config.judges[0].name: (0.0,) * 5}
     if not config.thresholds:
         return None
-    return {name: tuple(values) for name, values in config.thresholds.items()}
+    return {name: tuple(values) for name, values in config.thresholds.items() if values}
 
 
 def _calibration(pairs: pl.DataFrame, judge: str, config: AnnotateConfig) -> Calibration:

@@ -69,7 +69,7 @@ def findings(
     systems[CASCADE] = (cascade_grades, expected(distributions))
     tables = _agreement(pairs, systems, seed)
     tables |= _calibration(answers, pairs, said, config)
-    tables["settled"] = settled_by(pairs, settled, costs)
+    tables["settled"] = settled_by(pairs, settled, fitted.costs(costs), max(costs.values()))
     tables["raters"] = between_raters(ratings, resamples=RESAMPLES, seed=seed)
     tables["against_raters"] = compare_with_raters(
         ratings,
@@ -118,21 +118,22 @@ def by_group(
 
 
 def settled_by(
-    pairs: pl.DataFrame, settled: pl.DataFrame, costs: Mapping[str, float]
+    pairs: pl.DataFrame, settled: pl.DataFrame, costs: Mapping[str, float], dearest: float
 ) -> pl.DataFrame:
     """Say which judge settles how much, how often it is right there, and at what cost.
 
     Args:
         pairs: Human-graded pairs.
         settled: What the cascade makes of them (`Settling.table`).
-        costs: What each judge costs for a pair.
+        costs: What each judge of the cascade costs for a pair.
+        dearest: What the dearest of all judges costs.
 
     Returns:
         Columns judge (in the order of asking, then the vote), settled, pairs, share, agreement, and
         cost: of all judges that such a pair passes, as a share of asking the dearest one alone.
     """
     names = list(costs)
-    passed = np.cumsum([costs[name] for name in names]) / max(costs.values())
+    passed = np.cumsum([costs[name] for name in names]) / dearest
     paid = dict(zip(names, passed.tolist(), strict=True)) | {VOTE: float(passed[-1])}
     right = settled["grade"] == pairs["grade"].cast(pl.Int8)
     order = {name: at for at, name in enumerate([*names, VOTE])}

@@ -29,8 +29,8 @@ def label(
         prices: What each judge costs.
 
     Returns:
-        A labels table (`tables.labels_schema`) sorted by query and item, and the number of pairs
-        that no judge gave a usable answer to, which are left out.
+        A labels table (`tables.labels_schema`, of the judges that have a say) sorted by query and
+        item, and the number of pairs that no judge gave a usable answer to, which are left out.
 
     Raises:
         BudgetReached: If the run has spent its budget; what was answered is in the store.
@@ -40,15 +40,16 @@ def label(
     columns: dict[str, Any] = {}
     for name in fitted.cascade.judges:
         rows = settling.open(name)
-        said = collect(panel[name], pairs[rows])
+        for judge in (*fitted.first[name], name):
+            said = collect(panel[judge], pairs[rows])
+            tokens[rows] += said.read + said.written
+            per_token = prices[judge]
+            usd[rows] += (
+                said.read * per_token.usd_per_million_tokens
+                + said.written * per_token.usd_per_million_written
+            ) / 1e6
         calibrated = fitted.calibrations[name].apply(said.probabilities.astype(np.float64))
         settling.hear(name, rows, calibrated)
-        tokens[rows] += said.read + said.written
-        per_token = prices[name]
-        usd[rows] += (
-            said.read * per_token.usd_per_million_tokens
-            + said.written * per_token.usd_per_million_written
-        ) / 1e6
         columns[f"p_{name}"] = _column(calibrated, rows, len(pairs))
     settled = settling.table().drop("probabilities")
     table = pairs.select("query_id", "item_id").with_columns(

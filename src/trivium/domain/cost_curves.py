@@ -1,0 +1,145 @@
+"""Agreement of cascades with humans against what they cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from trivium.domain.cascade import NEVER, Ties
+from trivium.domain.guarantee import Floats, Ints, Replies
+from trivium.domain.thresholds import cheapest_levels
+from trivium.foundation.tables import GRADES
+
+_FOLDS = 5
+_ERROR_PRICES = (*np.geomspace(0.2, 200.0, 25).tolist(), float("inf"))
+
+
+@dataclass(frozen=True)
+class Prices:
+    """The judges, what each costs for a pair, and what the dearest of all judges costs."""
+
+    names: tuple[str, ...]
+    costs: Floats
+    dearest: float
+
+    @property
+    def relative(self) -> Floats:
+        """The same, as shares of what asking all of them costs."""
+        return np.asarray(self.costs / (self.costs.sum() or 1.0))
+
+    def point(self, replies: Replies, grades: Ints, first: Ints) -> dict[str, Any]:
+        """Measure a cascade on graded pairs.
+
+        Args:
+            replies: What the judges say.
+            grades: What the cascade says, -1 where nothing, (pairs,).
+            first: The judge that was sure, the number of judges where none was, (pairs,).
+
+        Returns:
+            accuracy (of all pairs), kappa (quadratic, of those labelled; null where undefined),
+            cost_per_pair, cost (relative to asking the dearest judge alone about every pair; null
+            if it costs nothing), share_<judge> settled by each judge and share_vote by none.
+        """
+        spent = np.cumsum(self.costs)[np.minimum(first, len(self.costs) - 1)]
+        per_pair = float(spent.mean()) if len(spent) else 0.0
+        labelled = grades >= 0
+        shares = np.bincount(first, minlength=len(self.names) + 1) / max(len(first), 1)
+        return {
+            "accuracy": float((grades == replies.human).mean()) if len(grades) else None,
+            "kappa": _kappa(replies.human[labelled], grades[labelled]),
+            "cost_per_pair": per_pair,
+            "cost": per_pair / float(self.dearest) if self.dearest else None,
+        } | {
+            f"share_{name}": float(s) for name, s in zip((*self.names, "vote"), shares, strict=True)
+        }
+
+
+def cost_curve(
+    replies: Replies, prices: Prices, ties: Ties, seed: int
+) -> tuple[pl.DataFrame, list[Floats]]:
+    """The curve, the cheapest point first, and the thresholds of each point.
+
+    A point is measured on queries that its thresholds were not found on (five folds); the
+    thresholds kept are found on all.
+    """
+    rows, levels = [], []
+    for judge, alone in enumerate(_alone(len(prices.names))):
+        point = prices.point(replies, *replies.settle(alone, ties))
+        rows.append(
+            {"error_price": None, "alone": prices.names[judge]} | point | _thresholds(prices, alone)
+        )
+        levels.append(alone)
+    points = held_out_points(replies, prices, _ERROR_PRICES, ties, seed)
+    for error_price, point in zip(_ERROR_PRICES, points, strict=True):
+        found = cheapest_levels(replies, prices.relative, error_price, ties)
+        rows.append(
+            {"error_price": error_price, "alone": None} | point | _thresholds(prices, found)
+        )
+        levels.append(found)
+    order = sorted(range(len(rows)), key=lambda i: (rows[i]["cost_per_pair"], -i))
+    return as_table([rows[i] for i in order]), [levels[i] for i in order]
+
+
+def _alone(judges: int) -> list[Floats]:
+    """For each judge the thresholds that leave everything to it, each (judges, 5)."""
+    levels = np.full((judges, judges, len(GRADES)), NEVER)
+    levels[np.arange(judges), np.arange(judges)] = 0.0
+    return list(levels)
+
+
+def _thresholds(prices: Prices, levels: Floats) -> dict[str, list[float]]:
+    return {
+        f"thresholds_{name}": row for name, row in zip(prices.names, levels.tolist(), strict=True)
+    }
+
+
+def as_table(rows: list[dict[str, Any]]) -> pl.DataFrame:
+    """Points as a table; what is unknown in all of them keeps its type."""
+    numbers = ("error_price", "accuracy", "kappa", "cost_per_pair", "cost")
+    types = dict.fromkeys(numbers, pl.Float64) | {"alone": pl.String}
+    known = {name: dtype for name, dtype in types.items() if rows and name in rows[0]}
+    return pl.DataFrame(rows, schema_overrides=known, infer_schema_length=None)
+
+
+def held_out_points(
+    replies: Replies, prices: Prices, error_prices: Sequence[float], ties: Ties, seed: int
+) -> list[dict[str, Any]]:
+    """What the cheapest cascades achieve on queries that their thresholds were not found on.
+
+    Args:
+        replies: What the judges say of graded pairs.
+        prices: What the judges cost.
+        error_prices: As in `cheapest_levels`, one for each point.
+        ties: What settles a vote that is even.
+        seed: Decides the five folds.
+
+    Returns:
+        `Prices.point` for each price.
+    """
+    folds = np.random.default_rng(seed).permutation(replies.queries)[replies.query] % _FOLDS
+    return [_held_out(replies, prices, price, ties, folds) for price in error_prices]
+
+
+def _held_out(
+    replies: Replies, prices: Prices, error_price: float, ties: Ties, folds: Ints
+) -> dict[str, Any]:
+    grades, first = np.full((2, len(folds)), -1)
+    for fold in np.unique(folds):
+        out = folds == fold
+        levels = cheapest_levels(replies.of(~out), prices.relative, error_price, ties)
+        grades[out], first[out] = replies.of(out).settle(levels, ties)
+    return prices.point(replies, grades, first)
+
+
+def _kappa(human: Ints, judged: Ints) -> float | None:
+    """Cohen's kappa with quadratic weights; nothing where all grades are the same."""
+    n = len(GRADES)
+    confusion = np.bincount(human * n + judged, minlength=n * n).reshape(n, n)
+    squared = np.subtract.outer(np.arange(n), np.arange(n)) ** 2
+    by_chance = np.outer(confusion.sum(axis=1), confusion.sum(axis=0))
+    expected = (squared * by_chance).sum() / max(len(human), 1)
+    return float(1.0 - (squared * confusion).sum() / expected) if expected else None
