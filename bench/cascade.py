@@ -5,7 +5,7 @@ queries of its own. MiniLM and two adapted SmolLM2-135M stand in for a 184M enco
 2B and 8B. Fitted judges and their answers are kept in `--cache`, so that a second run pays for
 nothing.
 
-    python bench/cascade.py --data DIR [--quick] [--cache DIR] [--report FILE]
+    python bench/cascade.py --data DIR [--quick] [--no-decoders] [--cache DIR] [--report FILE]
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ HELD_OUT = {"calibration": 120, "tuning": 120, "agreement": 250}
 """Most queries of a shop in each part: the decoders read some ten pairs a second on two cores."""
 
 
-def panel_of(own: int, *, quick: bool) -> list[dict[str, Any]]:
+def panel_of(own: int, *, quick: bool, decoders: bool) -> list[dict[str, Any]]:
     """The judges, the cheapest first; a small shop's own pairs are gone through three times."""
     encoder = {"kind": "cross_encoder", "model": TOWER_MODEL, "max_length": 64, "loss": "rps"}
     decoder = {"kind": "lora_llm", "model": DECODER, "max_length": 72, "loss": "rps"}
@@ -60,15 +60,21 @@ def panel_of(own: int, *, quick: bool) -> list[dict[str, Any]]:
         encoder | learned_on | {"epochs": more},
         {"kind": "stacked", "name": "stacked_few", "of": few},
     ]
+    if not decoders:
+        return judges
     if quick:
         return [*judges, decoder | small]
     last = {"kind": "stacked", "name": "stacked_all", "of": [*few, "lora_small", "lora_large"]}
     return [*judges, decoder | small, decoder | large, last]
 
 
-def config_of(own: int, *, quick: bool) -> Config:
-    """The configuration for a shop with so many pairs of its own to learn from."""
-    section = {"judges": panel_of(own, quick=quick), "background": BACKGROUND}
+def config_of(own: int, *, quick: bool, decoders: bool) -> Config:
+    """The configuration for a shop with so many pairs of its own to learn from.
+
+    Without decoders no judge is dear, and asking all of them is affordable.
+    """
+    judges = panel_of(own, quick=quick, decoders=decoders)
+    section = {"judges": judges, "background": BACKGROUND, "max_cost": 0.5 if decoders else 3.0}
     raw = {"annotate": section, "mine": {"model": TOWER_MODEL}, "run": {"seed": SEED}}
     return parse_config(raw)
 
@@ -197,6 +203,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path(".cache/cascade"))
     parser.add_argument("--report", type=Path, help="where to write the tables, as Parquet")
     parser.add_argument("--quick", action="store_true", help="a minute, on a few queries")
+    parser.add_argument("--no-decoders", action="store_true", help="an hour on one core, not six")
     chosen = parser.parse_args()
     if chosen.data is None:
         parser.error("name the folder of real data with --data or TRIVIUM_DATA")
@@ -211,7 +218,8 @@ def main() -> None:
     for one in sets:
         others = [made for name, made in each.items() if name != one.name]
         made = beside(each[one.name], others)
-        config = config_of(each[one.name].of("seed").height, quick=chosen.quick)
+        own = each[one.name].of("seed").height
+        config = config_of(own, quick=chosen.quick, decoders=not chosen.no_decoders)
         fitted = fit_judges(made, config.annotate, TOWER_MODEL, desk, SEED)
         say(f"{one.name}: judges ready after {time.monotonic() - started:.0f} s")
         held_out = hold_out(fitted.panel, each[one.name], one.items, one.queries, TOWER_MODEL)

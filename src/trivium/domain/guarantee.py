@@ -67,12 +67,15 @@ class Replies:
         confidence: Calibrated, (judges, pairs); NaN where it gave no answer.
         human: Human grades, (pairs,).
         query: The query of each pair, numbered from 0, (pairs,).
+        expected: Expected grades, (judges, pairs), NaN where a judge gave no answer; None where
+            only predictions are known.
     """
 
     grades: Ints
     confidence: Floats
     human: Ints
     query: Ints
+    expected: Floats | None = None
 
     @property
     def queries(self) -> int:
@@ -82,7 +85,11 @@ class Replies:
     def of(self, rows: Flags | Ints) -> Replies:
         """Some of the pairs; queries keep their numbers."""
         return Replies(
-            self.grades[:, rows], self.confidence[:, rows], self.human[rows], self.query[rows]
+            self.grades[:, rows],
+            self.confidence[:, rows],
+            self.human[rows],
+            self.query[rows],
+            None if self.expected is None else self.expected[:, rows],
         )
 
     def settle(self, levels: Floats, ties: Ties) -> tuple[Ints, Ints]:

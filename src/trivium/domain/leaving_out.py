@@ -8,19 +8,20 @@ without a say of its own.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from trivium.domain.calibration import Calibrated
 from trivium.domain.cascade import Ties
-from trivium.domain.cost_curves import Prices, held_out_points
+from trivium.domain.cost_curves import Prices, agreement_of, held_out_points
 from trivium.domain.guarantee import Ints
 from trivium.domain.tuning import replies_of
 
 MadeOf = Mapping[str, Sequence[str]]
 """The earlier judges that a judge is made of, by name."""
 
-_ERROR_PRICES = (0.5, 2.0, 8.0, 32.0, float("inf"))
+_ERROR_PRICES = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, float("inf"))
 
 
 def worth_asking(
@@ -36,8 +37,8 @@ def worth_asking(
 ) -> list[str]:
     """Leave out judges, the one that is missed least first, while labels agree no worse.
 
-    Agreement is accuracy plus quadratic kappa of the best cascade that is affordable, on queries
-    that its thresholds were not found on. Of judges that are missed alike the dearest goes first.
+    Agreement is `cost_curves.agreement_of` the best cascade that is affordable, on queries that its
+    thresholds were not found on. Of judges that are missed alike the dearest goes first.
 
     Args:
         answers: What each judge says of the pairs, calibrated, in the order of asking.
@@ -104,7 +105,7 @@ def _needed(name: str, made_of: MadeOf) -> set[str]:
     return {name}.union(*(_needed(part, made_of) for part in parts))
 
 
-def _best(points: Iterable[Mapping[str, float | None]], max_cost: float) -> float:
+def _best(points: Iterable[Mapping[str, Any]], max_cost: float) -> float:
     """The highest agreement of the affordable points; minus infinity where there is none."""
-    affordable = (p for p in points if (p["cost"] or 0.0) <= max_cost)
-    return max(((p["accuracy"] or 0.0) + (p["kappa"] or 0.0) for p in affordable), default=-np.inf)
+    affordable = (point for point in points if (point["cost"] or 0.0) <= max_cost)
+    return max((agreement_of(point) for point in affordable), default=-np.inf)

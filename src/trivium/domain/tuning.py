@@ -11,7 +11,7 @@ import polars as pl
 
 from trivium.domain.calibration import Calibrated
 from trivium.domain.cascade import NEVER, Cascade, Ties
-from trivium.domain.cost_curves import Prices, as_table, cost_curve
+from trivium.domain.cost_curves import Prices, agreement_of, as_table, cost_curve
 from trivium.domain.guarantee import (
     Bound,
     Floats,
@@ -22,6 +22,7 @@ from trivium.domain.guarantee import (
     certify_path,
     common_path,
 )
+from trivium.foundation.tables import GRADES
 
 Mode: TypeAlias = Literal["per_class", "overall"]
 Graded: TypeAlias = tuple[Mapping[str, Calibrated], Ints, Ints]
@@ -69,10 +70,8 @@ def tune(
 
     - With `thresholds` nothing is searched.
     - Without a target: of the points of the curve that cost no more than `max_cost`, the one that
-      agrees best with humans (accuracy plus kappa); the cheapest one where all cost more. No
-      guarantee. On three catalogs with human grades (12 splits of the queries each, seven judges)
-      unseen labels had a kappa of 0.405, 0.466 and 0.691, against 0.394, 0.434 and 0.680 for the
-      cheapest point no worse than the best judge alone.
+      agrees best with humans (`cost_curves.agreement_of`); the cheapest one where all cost more. No
+      guarantee.
     - With a target: the laxest thresholds that are certified (`domain.guarantee`); where none are,
       the cheapest point of the curve that reaches the target as measured, or else the most
       accurate one, and the promise says that there is none.
@@ -129,12 +128,13 @@ def replies_of(answers: Mapping[str, Calibrated], grades: Ints, queries: Ints) -
         np.stack([one.confidence for one in said]).astype(np.float64),
         np.asarray(grades, dtype=np.int64),
         np.asarray(queries, dtype=np.int64),
+        np.stack([one.probabilities @ np.array(GRADES) for one in said]).astype(np.float64),
     )
 
 
 def _most_agreeing(curve: pl.DataFrame, max_cost: float) -> int:
-    """The affordable point of the highest accuracy plus kappa, else the cheapest one."""
-    agreement = (curve["accuracy"] + curve["kappa"].fill_null(0.0)).to_numpy()
+    """The affordable point that agrees best, else the cheapest one."""
+    agreement = [agreement_of(point) for point in curve.iter_rows(named=True)]
     affordable = curve["cost"].fill_null(0.0).to_numpy() <= max_cost
     return int(np.where(affordable, agreement, -np.inf).argmax())
 
@@ -147,7 +147,7 @@ def _cheapest(curve: pl.DataFrame, accuracy: float) -> int:
 
 _UNPROMISED = (
     "No guarantee: of the thresholds that cost at most {:.0%} of asking the dearest judge about "
-    "everything, these agreed best with humans, exactly and by kappa, as measured."
+    "everything, these agreed best with humans as measured."
 )
 _BY_VOTE = " Labels by vote carry no promise."
 _INDEPENDENT = {
