@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -242,6 +243,13 @@ def test_a_cascade_is_read_back_as_it_was(cascade, tmp_path: Path) -> None:
     assert FittedCascade.load(tmp_path) is None
     cascade.save(tmp_path)
     assert FittedCascade.load(tmp_path) == cascade
+    place = tmp_path / "cascade.json"
+    place.write_text(
+        json.dumps({k: v for k, v in json.loads(place.read_text()).items() if k != "first"})
+    )
+    before = FittedCascade.load(tmp_path)
+    assert before is not None
+    assert before.first == dict.fromkeys(cascade.cascade.judges, ())
 
 
 def test_labels_are_whole_and_the_same_in_any_shard(held_out, fitted) -> None:

@@ -85,12 +85,13 @@ class FittedCascade:
         content = read_json(folder / _FILE)
         if content is None:
             return None
-        fitted = content["calibrations"]
+        fitted, cascade = content["calibrations"], Cascade.from_dict(content["cascade"])
+        first = content.get("first", {})  # runs begun before judges could be left out have none
         return cls(
-            Cascade.from_dict(content["cascade"]),
+            cascade,
             {name: Calibration.from_dict(plain) for name, plain in fitted.items()},
             content["promise"],
-            {name: tuple(judges) for name, judges in content["first"].items()},
+            {name: tuple(first.get(name, ())) for name in cascade.judges},
         )
 
 
