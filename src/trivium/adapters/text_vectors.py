@@ -91,7 +91,7 @@ class KeptTower:
 
     def encode(self, texts: Sequence[str], side: Side = "items") -> Vectors:
         """Unit vectors, as `Tower.encode` makes them; those of queries are not kept."""
-        if side == "queries":
+        if side == "queries" or self.cache is None:
             return self.tower.encode(texts, side)
         made = text_vectors(self.tower, self.model, texts, self.cache)
         return np.asarray(made.vectors[made.rows])
