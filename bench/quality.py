@@ -291,6 +291,7 @@ def arguments() -> argparse.Namespace:
     args = parser.parse_args()
     if args.quick:
         args.seeds, args.scale, args.agreements = 1, 0.03, str(PAPERS)
+        args.work = args.work / "quick"
     return args
 
 

@@ -141,8 +141,40 @@ def test_weights_are_freer_where_that_does_better_on_other_queries():
     rng = np.random.default_rng(0)
     grades = rng.integers(0, 5, 400)
     queries = np.repeat(np.arange(80), 5)
-    exact = np.log(np.maximum(np.eye(5)[grades], 1e-4))
+    exact = np.column_stack([np.log(np.maximum(np.eye(5)[grades], 1e-4)), grades])
     noise = rng.normal(size=(400, 6))
     assert stacked._strength(exact, grades, queries) == 1.0
-    assert stacked._strength(noise, grades, queries) == 0.001
-    assert stacked._strength(exact, grades, 0 * queries) == 0.001
+    believed, _ = stacked._regression(noise, grades, stacked._strength(noise, grades, queries))
+    assert np.diag(believed).mean() < 0.25 < stacked._pool(6).max()
+    assert stacked._strength(exact, grades, 0 * queries) == 0.0001
+
+
+def test_few_pairs_leave_it_near_the_mean_of_the_judges():
+    rng = np.random.default_rng(1)
+    grades = rng.integers(0, 5, 400)
+    logs = np.log(rng.dirichlet(np.ones(5), (400, 2)) + np.eye(5)[grades][:, None])
+    numbers = np.concatenate([logs, logs[:, :, :1]], axis=2).reshape(400, 12)
+    few, _ = stacked._regression(numbers[:6], grades[:6], 1e-6)
+    seen = np.unique(grades[:6])
+    np.testing.assert_allclose(few[seen][:, seen], 0.25 * np.eye(len(seen)), atol=1e-3)
+    many, biases = stacked._regression(numbers, grades, 1.0)
+    assert np.abs(many - few).max() > 0.1
+    assert np.isfinite(biases).all()
+
+
+def test_its_weights_are_those_of_least_penalised_loss():
+    rng = np.random.default_rng(2)
+    grades = rng.integers(1, 4, 60)
+    numbers = rng.normal(size=(60, 12)) + grades[:, None]
+
+    def penalised(weights: np.ndarray, biases: np.ndarray) -> float:
+        logits = numbers @ weights[1:4].T + biases[1:4]
+        chosen = logits[np.arange(60), grades - 1] - np.log(np.exp(logits).sum(axis=1))
+        moved = (weights - stacked._pool(12))[1:4] * numbers.std(axis=0)
+        return (moved**2).sum() / 2 - 0.1 * chosen.sum()
+
+    weights, biases = stacked._regression(numbers, grades, 0.1)
+    least = penalised(weights, biases)
+    for _ in range(20):
+        step = np.where(np.isfinite(biases)[:, None], rng.normal(size=(5, 12)), 0.0)
+        assert penalised(weights + 0.01 * step, biases) > least
