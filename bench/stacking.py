@@ -1,4 +1,4 @@
-"""Where the weights of a stacked judge should start: nothing, or the mean of the judges.
+"""Where the weights of a stacked judge should start: nothing, or a share of the mean of the judges.
 
 Reads what the judges of finished runs answered to held-out pairs with human grades, teaches a
 stacked judge with those of some queries, and measures it on the others; means over draws.
@@ -22,7 +22,7 @@ from trivium.adapters.judges import stacked
 from trivium.domain.agreement import agreement
 from trivium.foundation.tables import GRADES
 
-POOLS = {"nothing": 0.0, "half the mean": 0.5, "the mean": 1.0}
+POOLS = {"nothing": 0.0, "half": 0.5, "three quarters": 0.75, "the mean": 1.0}
 MEASURES = ("accuracy", "kappa", "spearman", "rmse")
 
 
