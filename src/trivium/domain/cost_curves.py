@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from trivium.domain.cascade import NEVER, Ties
+from trivium.domain.confusion import measures
 from trivium.domain.guarantee import Floats, Ints, Replies
 from trivium.domain.thresholds import cheapest_levels
 from trivium.foundation.tables import GRADES
@@ -166,8 +167,6 @@ def _spearman(replies: Replies, first: Ints) -> float | None:
 def _kappa(human: Ints, judged: Ints) -> float | None:
     """Cohen's kappa with quadratic weights; nothing where all grades are the same."""
     n = len(GRADES)
-    confusion = np.bincount(human * n + judged, minlength=n * n).reshape(n, n)
-    squared = np.subtract.outer(np.arange(n), np.arange(n)) ** 2
-    by_chance = np.outer(confusion.sum(axis=1), confusion.sum(axis=0))
-    expected = (squared * by_chance).sum() / max(len(human), 1)
-    return float(1.0 - (squared * confusion).sum() / expected) if expected else None
+    counts = np.bincount(human * n + judged, minlength=n * n).astype(np.float64)
+    found = float(measures(counts[None])["kappa"][0])
+    return None if np.isnan(found) else found
