@@ -255,15 +255,16 @@ def zero_shot(data: Path, quality: QualitySet, names: Sequence[str]) -> Iterator
     queries = pl.read_parquet(folder / "queries.parquet").with_columns(text=pl.col("query"))
     queries = queries.join(qrels.select("query_id").unique(), on="query_id", how="semi")
     items = items.with_columns(pl.col("item_id").cast(pl.String), pl.col("text").fill_null(""))
-    found = []
+    found, seeds = [], 1
     for name in names:
         many = sorted(quality.arena.place.glob(f"{name}-*/model")) or [quality.arena.start]
+        seeds = max(seeds, len(many))
         if name == "bm25":
             many = ["channel:bm25"]
         runs = [measuring.retrieve(str(m), items, queries, max_length=48) for m in many]
         scored = [measuring.score_run(run, qrels, queries, EVALUATE, system=name) for run in runs]
         found.append(mean_over_seeds(scored))
-    yield figures("chorus", pl.concat(found), 1)
+    yield figures("chorus", pl.concat(found), seeds)
 
 
 def scaled(quality: QualitySet, args: argparse.Namespace) -> QualitySet:
