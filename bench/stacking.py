@@ -20,19 +20,14 @@ from numpy.typing import NDArray
 
 from trivium.adapters.judges import stacked
 from trivium.domain.agreement import agreement
-from trivium.foundation.tables import GRADES
 
 POOLS = {"nothing": 0.0, "half": 0.5, "three quarters": 0.75, "the mean": 1.0}
 MEASURES = ("accuracy", "kappa", "spearman", "rmse")
 
 
 def numbers_of(pairs: pl.DataFrame, names: list[str]) -> NDArray[np.float64]:
-    """What a stacked judge reads: log-probabilities and expected grade of each judge."""
-    columns = []
-    for name in names:
-        p = pairs[f"p_{name}"].to_numpy().astype(np.float64)
-        columns += [np.log(np.maximum(p, stacked._FLOOR)), (p * GRADES).sum(axis=1, keepdims=True)]
-    return np.hstack(columns)
+    """What a stacked judge reads of some pairs."""
+    return stacked.numbers_of([pairs[f"p_{name}"].to_numpy() for name in names])
 
 
 def measured(

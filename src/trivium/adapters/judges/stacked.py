@@ -146,10 +146,15 @@ def _weigh(numbers: Floats, weights: Floats, biases: Floats) -> Floats:
 
 
 def _numbers(judges: Sequence[Judge], pairs: pl.DataFrame) -> Floats:
-    """Log-probabilities and expected grade of each judge, NaN if not there, (pairs, 6 x judges)."""
+    """What judges say of pairs, as numbers of the regression, NaN if not there."""
+    return numbers_of([collect(judge, pairs).probabilities for judge in judges])
+
+
+def numbers_of(said: Sequence[NDArray[np.float32]]) -> Floats:
+    """Log-probabilities and expected grade of each judge's (pairs, 5): (pairs, 6 x judges)."""
     columns = []
-    for judge in judges:
-        probabilities = collect(judge, pairs).probabilities.astype(np.float64)  # (pairs, 5)
+    for each in said:
+        probabilities = each.astype(np.float64)
         expected = (probabilities * GRADES).sum(axis=1, keepdims=True)
         columns += [np.log(np.maximum(probabilities, _FLOOR)), expected]
     return np.hstack(columns)
