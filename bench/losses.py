@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from cascade import HELD_OUT, TOWER_MODEL, limited, taught_by
 from graded_sets import NAMES, load, without_leaks
@@ -29,15 +30,20 @@ LOSSES = ("cross_entropy", "weighted", "rps")
 MEASURES = ("accuracy", "kappa", "spearman", "rmse")
 
 
+def agreeing(pairs: pl.DataFrame, p: NDArray[np.float64]) -> dict[str, float]:
+    """How probabilities of the grades, (pairs, 5), agree with human grades: `MEASURES`."""
+    human = pairs["grade"].cast(pl.Int64).to_numpy()
+    scores = p @ np.arange(5.0)
+    table = agreement(pairs["query_id"], human, p.argmax(axis=1), scores, resamples=2, seed=0)
+    found = dict(table.measures.select("measure", "value").iter_rows())
+    return {measure: found[measure] for measure in MEASURES}
+
+
 def measured(judge: CrossEncoderJudge, pairs: pl.DataFrame) -> dict[str, float]:
     """Agreement and reranking of a judge on human-graded pairs, uncalibrated."""
     p = collect(judge, pairs).probabilities.astype(np.float64)
-    scores = p @ np.arange(5.0)
-    human = pairs["grade"].cast(pl.Int64).to_numpy()
-    table = agreement(pairs["query_id"], human, p.argmax(axis=1), scores, resamples=2, seed=0)
-    found = dict(table.measures.select("measure", "value").iter_rows())
-    ndcg = rerank(pairs, {"judge": scores}).per_query.filter(system="judge")["value"].mean()
-    return {measure: found[measure] for measure in MEASURES} | {"ndcg10": ndcg}
+    ranked = rerank(pairs, {"judge": p @ np.arange(5.0)}).per_query.filter(system="judge")
+    return agreeing(pairs, p) | {"ndcg10": ranked["value"].mean()}
 
 
 def main() -> None:

@@ -18,11 +18,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from losses import agreeing
 from trivium.adapters.judges import stacked
-from trivium.domain.agreement import agreement
 
 POOLS = {"nothing": 0.0, "half": 0.5, "three quarters": 0.75, "the mean": 1.0}
-MEASURES = ("accuracy", "kappa", "spearman", "rmse")
 
 
 def numbers_of(pairs: pl.DataFrame, names: list[str]) -> NDArray[np.float64]:
@@ -41,12 +40,8 @@ def measured(
     fitted = stacked._regression(numbers, grades, strength)
     p = stacked._weigh(numbers_of(asked, names), *fitted)
     human = asked["grade"].cast(pl.Int64).to_numpy()
-    table = agreement(
-        asked["query_id"], human, p.argmax(axis=1), p @ np.arange(5.0), resamples=2, seed=0
-    )
-    found = dict(table.measures.select("measure", "value").iter_rows())
     loss = -np.log(p[np.arange(len(human)), human]).mean()
-    return {"log_loss": float(loss)} | {measure: found[measure] for measure in MEASURES}
+    return {"log_loss": float(loss)} | agreeing(asked, p)
 
 
 def compared(run: Path, counts: list[int], draws: int) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from trivium.domain.cascade import NEVER, Ties
-from trivium.domain.confusion import measures
+from trivium.domain.confusion import cells, measures
 from trivium.domain.guarantee import Floats, Ints, Replies
 from trivium.domain.thresholds import cheapest_levels
 from trivium.foundation.tables import GRADES
@@ -166,7 +166,7 @@ def _spearman(replies: Replies, first: Ints) -> float | None:
 
 def _kappa(human: Ints, judged: Ints) -> float | None:
     """Cohen's kappa with quadratic weights; nothing where all grades are the same."""
-    n = len(GRADES)
-    counts = np.bincount(human * n + judged, minlength=n * n).astype(np.float64)
-    found = float(measures(counts[None])["kappa"][0])
+    one = np.zeros_like(human)
+    counts = cells(one, one, human, judged, queries=1, groups=1)
+    found = float(measures(counts)["kappa"][0])
     return None if np.isnan(found) else found
