@@ -26,11 +26,14 @@ from trivium.adapters.judges.panel import Desk, Fitted
 from trivium.adapters.libraries import quieten
 from trivium.adapters.store import LabelStore
 from trivium.domain.costs import judge_costs, relative_costs
+from trivium.domain.leaving_out import asked_first, costs_with
 from trivium.domain.promises import simulate_promises
-from trivium.domain.teaching import FURTHER, Teaching, teaching
+from trivium.domain.reliability import compare
+from trivium.domain.teaching import FURTHER, HUMAN, Teaching, teaching
+from trivium.foundation.annotate_config import AnnotateConfig
 from trivium.foundation.config import Config, parse_config
 from trivium.foundation.tables import TEACHING, empty
-from trivium.stages.annotate.cascading import fit_cascade, of_humans
+from trivium.stages.annotate.cascading import fit_cascade, grades_of, of_humans, raw_of
 from trivium.stages.annotate.findings import CASCADE, TOWER, findings
 from trivium.stages.judges import HeldOut, fit_judges, for_stacking, hold_out
 
@@ -41,6 +44,7 @@ PER_CLASS = ("one_vs_rest", "predicted")
 SEED = 0
 OWN_PAIRS = 6000
 BACKGROUND = 0.25
+DEALS, FITTING = 10, 0.4
 HELD_OUT = {"calibration": 120, "tuning": 120, "agreement": 250}
 """Most queries of a shop in each part: the decoders read some ten pairs a second on two cores."""
 
@@ -71,10 +75,11 @@ def panel_of(own: int, *, quick: bool, decoders: bool) -> list[dict[str, Any]]:
 def config_of(own: int, *, quick: bool, decoders: bool) -> Config:
     """The configuration for a shop with so many pairs of its own to learn from.
 
-    Without decoders no judge is dear, and asking all of them is affordable.
+    Labels may cost half of asking the larger decoder about everything; without decoders, half of
+    asking the stacked judge, which reads two encoders.
     """
     judges = panel_of(own, quick=quick, decoders=decoders)
-    section = {"judges": judges, "background": BACKGROUND, "max_cost": 0.5 if decoders else 3.0}
+    section = {"judges": judges, "background": BACKGROUND, "max_cost": 0.5 if decoders else 1.0}
     raw = {"annotate": section, "mine": {"model": TOWER_MODEL}, "run": {"seed": SEED}}
     return parse_config(raw)
 
@@ -130,13 +135,18 @@ def measured(
     settled, names = tables["settled"], [judge.name for judge in section.judges]
     value = {(r["judge"], r["measure"]): r for r in tables["agreement"].to_dicts()}
     alone = {name: value[name, "accuracy"]["value"] for name in names}
+    best = max(alone, key=lambda name: alone[name])
+    made_of = {judge.name: getattr(judge, "of", ()) for judge in section.judges}
+    of_best = costs_with(costs, asked_first(names, [best], made_of))[best] / max(costs.values())
+    compute = (settled["share"] * settled["cost"]).sum()
     ndcg = dict(tables["rerank"].select("system", "ndcg").iter_rows())
-    errors = _errors(tables["calibration"])
+    errors = calibration_errors(held_out.answers, section)
+    per_class = pl.col("method").is_in(PER_CLASS)
     found: dict[str, Any] = {
         "agreement": value[CASCADE, "accuracy"]["value"],
         "agreement_ci": [value[CASCADE, "accuracy"][end] for end in ("ci_low", "ci_high")],
-        "best_judge": max(alone, key=lambda name: alone[name]),
-        "best_judge_agreement": max(alone.values()),
+        "best_judge": best,
+        "best_judge_agreement": alone[best],
         "kappa": value[CASCADE, "kappa"]["value"],
         "within_one": value[CASCADE, "within_one"]["value"],
         "spearman": value[CASCADE, "spearman"]["value"],
@@ -144,13 +154,15 @@ def measured(
         "rerank_ndcg10": ndcg[CASCADE],
         "tower_ndcg10": ndcg[TOWER],
         "settled_by_first": settled.filter(judge=names[0])["share"].sum(),
-        "compute_vs_largest": (settled["share"] * settled["cost"]).sum(),
-        "ece_isotonic": min(errors[m] for m in PER_CLASS),
-        "ece_best_other": min(e for m, e in errors.items() if m not in PER_CLASS),
+        "compute_vs_largest": compute,
+        "compute_vs_best_judge": compute / of_best,
+        "ece_isotonic": errors.filter(per_class)["ece"].min(),
+        "ece_best_other": errors.filter(~per_class)["ece"].min(),
         "queries": of_humans(held_out.answers, "agreement")["query_id"].n_unique(),
         "pairs": value[CASCADE, "accuracy"]["pairs"],
     }
-    found |= {f"ece_{method}": error for method, error in errors.items()}
+    for method, ece, by_grade in errors.iter_rows():
+        found |= {f"ece_of_{method}": ece, f"ece_by_grade_of_{method}": by_grade}
     for name in names:
         for measure in ("accuracy", "kappa", "spearman", "rmse"):
             found[f"{name}_{measure}"] = value[name, measure]["value"]
@@ -162,10 +174,36 @@ def measured(
     return found, {**tables, "curve": tuned.curve}
 
 
-def _errors(calibration: pl.DataFrame) -> dict[str, float]:
-    """Mean expected calibration error of each method over the judges."""
-    overall = calibration.filter(pl.col("grade").is_null())
-    return dict(overall.group_by("method").agg(pl.col("ece").mean()).sort("method").iter_rows())
+def calibration_errors(answers: pl.DataFrame, section: AnnotateConfig) -> pl.DataFrame:
+    """Calibration errors of each method, means of the judges and of deals of the held-out queries.
+
+    Some of the queries fit, the others measure: one deal of a few dozen queries is mostly chance.
+
+    Returns:
+        Columns method; ece, of all pairs; by_grade, of the pairs of each predicted grade, weighted
+        by how many they are.
+    """
+    human = answers.filter(pl.col("source") == HUMAN)
+    queries = human["query_id"].unique().sort()
+    tables = []
+    for deal in range(DEALS):
+        fit = queries.sample(fraction=FITTING, shuffle=True, seed=deal)
+        inside = pl.col("query_id").is_in(fit.implode())
+        fitting, measuring = human.filter(inside), human.filter(~inside)
+        for judge in section.judges:
+            table = compare(
+                raw_of(fitting, judge.name),
+                grades_of(fitting),
+                raw_of(measuring, judge.name),
+                grades_of(measuring),
+                min_count=section.min_calibration,
+                query_ids=fitting["query_id"],
+            )
+            tables.append(table)
+    ece, pairs, whole = pl.col("ece"), pl.col("pairs"), pl.col("grade").is_null()
+    by_grade = (ece * pairs).filter(~whole).sum() / pairs.filter(~whole).sum()
+    means = pl.concat(tables).group_by("method")
+    return means.agg(ece.filter(whole).mean(), by_grade.alias("by_grade")).sort("method")
 
 
 def _humans(against: pl.DataFrame) -> dict[str, float]:

@@ -69,6 +69,16 @@ def test_without_a_target_the_cascade_agrees_as_well_as_the_cost_allows():
     assert found[0] < found[2]
 
 
+def test_cuts_for_a_grade_are_chosen_only_where_labels_agree_better_by_more_than_chance():
+    plain = "the last settles the rest"
+    answers, human, query = judged(300, 0)
+    assert (
+        plain not in tune(answers, human, query, COSTS).promise
+    )  # judges that err apart: a vote helps
+    one = dict.fromkeys(COSTS, answers["large"])  # judges that say the same
+    assert tune(one, human, query, COSTS).promise.endswith(f"{plain}.")
+
+
 def test_where_nothing_is_affordable_the_cheapest_is_taken():
     tuned = tune(*judged(300, 0), COSTS, max_cost=1e-6)
     assert set(measured(tuned.cascade, *judged(400, 1)[:2])[1]["judge"]) == {"small"}

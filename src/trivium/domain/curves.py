@@ -225,6 +225,11 @@ def curves_by_prediction(
     return tuple(pooled if k in rare else curve(predicted == k) for k in GRADES)
 
 
+def expected_grades(probabilities: Floats) -> Floats:
+    """Expected grades of distributions, (n,)."""
+    return np.asarray(probabilities @ np.array(GRADES, dtype=np.float64))
+
+
 def tempered(probabilities: Floats, temperature: float) -> Floats:
     """softmax(log p / temperature), (n, 5)."""
     logs = np.log(np.maximum(probabilities, SMALLEST)) / temperature

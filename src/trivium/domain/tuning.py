@@ -11,7 +11,8 @@ import polars as pl
 
 from trivium.domain.calibration import Calibrated
 from trivium.domain.cascade import NEVER, Cascade, Ties
-from trivium.domain.cost_curves import Prices, agreement_of, as_table, cost_curve
+from trivium.domain.cost_curves import CHANCE, Prices, agreement_of, as_table, cost_curve
+from trivium.domain.curves import expected_grades
 from trivium.domain.guarantee import (
     Bound,
     Floats,
@@ -22,7 +23,7 @@ from trivium.domain.guarantee import (
     certify_path,
     common_path,
 )
-from trivium.foundation.tables import GRADES
+from trivium.domain.one_confidence import strictest
 
 Mode: TypeAlias = Literal["per_class", "overall"]
 Graded: TypeAlias = tuple[Mapping[str, Calibrated], Ints, Ints]
@@ -69,9 +70,10 @@ def tune(
     """Find how sure each judge must be in each grade.
 
     - With `thresholds` nothing is searched.
-    - Without a target: of the points of the curve that cost no more than `max_cost`, the one that
-      agrees best with humans (`cost_curves.agreement_of`); the cheapest one where all cost more. No
-      guarantee.
+    - Without a target: one confidence for all judges but the last, which settles the rest, the
+      strictest that `max_cost` affords (`one_confidence.strictest`); but of the points of the curve
+      that are affordable the one that agrees best with humans, where it does so by more than chance
+      (`cost_curves.CHANCE`). No guarantee.
     - With a target: the laxest thresholds that are certified (`domain.guarantee`); where none are,
       the cheapest point of the curve that reaches the target as measured, or else the most
       accurate one, and the promise says that there is none.
@@ -110,8 +112,17 @@ def tune(
             Cascade(names, dict(thresholds), ties), "No guarantee: the thresholds were given."
         )
     if target is None:
+        plain = tuned(
+            Cascade.of(names, strictest(replies, paid, max_cost * prices.dearest), ties),
+            f"{_UNPROMISED}{_PLAIN}".format(max_cost),
+        )
         row = _most_agreeing(curve, max_cost)
-        return tuned(Cascade.of(names, levels[row], ties), _UNPROMISED.format(max_cost))
+        lead = agreement_of(curve.row(row, named=True)) - agreement_of(
+            plain.point.row(0, named=True)
+        )
+        if lead <= CHANCE:
+            return plain
+        return tuned(Cascade.of(names, levels[row], ties), f"{_UNPROMISED}{_BEST}".format(max_cost))
     rule = _Rule(target, mode, bound, delta, over, ties, seed)
     found = rule.certify(replies, replies if path_data is None else replies_of(*path_data))
     if found is None:
@@ -128,7 +139,7 @@ def replies_of(answers: Mapping[str, Calibrated], grades: Ints, queries: Ints) -
         np.stack([one.confidence for one in said]).astype(np.float64),
         np.asarray(grades, dtype=np.int64),
         np.asarray(queries, dtype=np.int64),
-        np.stack([one.probabilities @ np.array(GRADES) for one in said]).astype(np.float64),
+        np.stack([expected_grades(one.probabilities) for one in said]),
     )
 
 
@@ -146,9 +157,11 @@ def _cheapest(curve: pl.DataFrame, accuracy: float) -> int:
 
 
 _UNPROMISED = (
-    "No guarantee: of the thresholds that cost at most {:.0%} of asking the dearest judge about "
-    "everything, these agreed best with humans as measured."
+    "No guarantee: at most {:.0%} of the cost of asking the dearest judge about everything was "
+    "to be spent, and "
 )
+_PLAIN = "judges are as sure as that affords; the last settles the rest."
+_BEST = "of the thresholds that it affords, these agreed best with humans as measured."
 _BY_VOTE = " Labels by vote carry no promise."
 _INDEPENDENT = {
     "binomial": "if pairs are independent of each other, also within a query",

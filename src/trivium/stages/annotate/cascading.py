@@ -25,7 +25,7 @@ from trivium.foundation.annotate_config import AnnotateConfig
 from trivium.foundation.workspace import read_json, write_json
 
 _FILE = "cascade.json"
-_LEFT_OUT = " Without a say, since labels agree no worse without: {}."
+_LEFT_OUT = " Without a say, since a cheaper judge agrees better: {}."
 
 
 @dataclass(frozen=True)
@@ -51,22 +51,22 @@ class FittedCascade:
 
     def replay(self, answers: pl.DataFrame) -> pl.DataFrame:
         """Settle pairs of which every judge's answer is known; see `Settling.table`."""
-        settling, said = Settling(self.cascade, len(answers)), self.calibrated(answers)
-        for name in self.cascade.judges:
-            rows = settling.open(name)
-            settling.hear(name, rows, rows_of(said[name], rows))
-        return settling.table()
+        return self._settled(answers)[0].table()
 
     def asked(self, answers: pl.DataFrame) -> dict[str, float]:
         """Share of some pairs that each judge is asked about, 0 of those left out."""
+        return dict.fromkeys(self.calibrations, 0.0) | self._settled(answers)[1]
+
+    def _settled(self, answers: pl.DataFrame) -> tuple[Settling, dict[str, float]]:
+        """The pairs as they are settled, and the share that each judge was asked about."""
         settling, said = Settling(self.cascade, len(answers)), self.calibrated(answers)
-        shares = dict.fromkeys(self.calibrations, 0.0)
+        shares = {}
         for name in self.cascade.judges:
             rows = settling.open(name)
             for judge in (*self.first[name], name):
                 shares[judge] = len(rows) / max(len(answers), 1)
             settling.hear(name, rows, rows_of(said[name], rows))
-        return shares
+        return settling, shares
 
     def costs(self, costs: Mapping[str, float]) -> dict[str, float]:
         """What each judge of the cascade costs for a pair, those asked for its sake included."""
@@ -121,11 +121,11 @@ def fit_cascade(
         judge.name: _calibration(calibrating, judge.name, config) for judge in config.judges
     }
     said = _calibrated(calibrations, tuning)
-    graded = said, grades_of(tuning), codes(tuning["query_id"])
-    kept, first = _with_a_say(graded, config, costs, seed)
+    kept, first = _with_a_say(calibrations, answers, config)
     tuned = tune(
         {name: said[name] for name in kept},
-        *graded[1:],
+        grades_of(tuning),
+        codes(tuning["query_id"]),
         costs_with(costs, first),
         thresholds=given_thresholds(config, alone=alone),
         target=config.target_agreement,
@@ -136,7 +136,7 @@ def fit_cascade(
         ties=config.ties,
         max_cost=config.max_cost,
         dearest=max(costs.values()),
-        path_data=_path_data(calibrations, of_humans(answers, "calibration")),
+        path_data=_graded(calibrations, of_humans(answers, "calibration")),
         seed=seed,
     )
     promise = "" if alone else tuned.promise
@@ -147,7 +147,7 @@ def fit_cascade(
 
 
 def _with_a_say(
-    graded: Graded, config: AnnotateConfig, costs: Mapping[str, float], seed: int
+    calibrations: Mapping[str, Calibration], answers: pl.DataFrame, config: AnnotateConfig
 ) -> tuple[list[str], dict[str, tuple[str, ...]]]:
     """The judges that settle and vote, and for each those that are asked for its sake alone."""
     made_of = {judge.name: getattr(judge, "of", ()) for judge in config.judges}
@@ -155,14 +155,8 @@ def _with_a_say(
     if config.thresholds:
         kept = [name for name in made_of if config.thresholds[name]]
     elif config.target_agreement is None and not is_alone(config):
-        kept = worth_asking(
-            *graded,
-            costs,
-            made_of,
-            max_cost=config.max_cost,
-            ties=config.ties,
-            seed=seed,
-        )
+        both = pl.concat([of_humans(answers, part) for part in ("calibration", "tuning")])
+        kept = worth_asking(*_graded(calibrations, both))
     return kept, asked_first(list(made_of), kept, made_of)
 
 
@@ -226,7 +220,5 @@ def _calibrated(
     return {name: curve.apply(raw_of(answers, name)) for name, curve in calibrations.items()}
 
 
-def _path_data(
-    calibrations: Mapping[str, Calibration], pairs: pl.DataFrame
-) -> tuple[dict[str, Calibrated], NDArray[np.int64], NDArray[np.int64]]:
+def _graded(calibrations: Mapping[str, Calibration], pairs: pl.DataFrame) -> Graded:
     return _calibrated(calibrations, pairs), grades_of(pairs), codes(pairs["query_id"])

@@ -17,6 +17,7 @@ from trivium.domain import reliability
 from trivium.domain.agreement import GROUP_COLUMNS, agreement, agreement_by, with_groups
 from trivium.domain.calibration import Calibrated
 from trivium.domain.cascade import VOTE
+from trivium.domain.curves import expected_grades
 from trivium.domain.raters import between_raters, compare_with_raters
 from trivium.domain.rerank import Verdict, can_teach, rerank
 from trivium.foundation.annotate_config import AnnotateConfig
@@ -63,10 +64,10 @@ def findings(
     """
     pairs = of_humans(answers, "agreement")
     said, settled = fitted.calibrated(pairs), fitted.replay(pairs)
-    systems = {name: (s.grades, expected(s.probabilities)) for name, s in said.items()}
+    systems = {name: (s.grades, expected_grades(s.probabilities)) for name, s in said.items()}
     cascade_grades = settled["grade"].fill_null(-1).cast(pl.Int64).to_numpy()
     distributions = _distributions(settled)
-    systems[CASCADE] = (cascade_grades, expected(distributions))
+    systems[CASCADE] = (cascade_grades, expected_grades(distributions))
     tables = _agreement(pairs, systems, seed)
     tables |= _calibration(answers, pairs, said, config)
     tables["settled"] = settled_by(pairs, settled, fitted.costs(costs), max(costs.values()))
@@ -79,11 +80,6 @@ def findings(
     )
     tables["rerank"], verdict = teaching_power(pairs, systems, pool, seed)
     return tables, verdict
-
-
-def expected(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Expected grades of distributions, (pairs,)."""
-    return np.asarray(probabilities @ np.array(GRADES, dtype=np.float64))
 
 
 def by_group(
