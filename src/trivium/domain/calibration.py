@@ -114,7 +114,6 @@ class Calibration:
         grades: Ints,
         *,
         min_count: int,
-        weights: Floats | None = None,
         few: Few = "fall_back",
         query_ids: pl.Series | None = None,
     ) -> Calibration:
@@ -128,7 +127,6 @@ class Calibration:
             probabilities: A judge's probabilities, (n, 5); rows of NaN are left out.
             grades: The human grades of the same pairs, (n,).
             min_count: Labels (`predicted`: predictions) that a grade needs for its own curve.
-            weights: What each pair counts for, (n,), 0 leaves it out; all the same when None.
             few: What to do where there are too few: `fall_back` on the pooled curve, or on
                 `temperature` below `FEWEST_QUERIES` queries or `FEWEST_PAIRS` pairs; or `refuse`.
             query_ids: The queries of the pairs, (n,); without them neither of the two is checked.
@@ -141,13 +139,13 @@ class Calibration:
             raise ConfigError.of(
                 "calibration", got=repr(method), expected=f"one of {METHODS}", fix="correct it"
             )
-        labelled = _labelled(probabilities, grades, weights, query_ids)
+        labelled = _labelled(probabilities, grades, query_ids)
         why = _too_few(method, labelled)
         rare = {} if why and few == "fall_back" else _rare(method, labelled, min_count)
         if few == "refuse" and (why or rare):
             raise _refusal(method, why, rare, min_count)
         used = "temperature" if why else method
-        answers = labelled.probabilities, labelled.grades, labelled.weights
+        answers = labelled.probabilities, labelled.grades
         scaled = used in ("platt", "one_vs_rest")
         sigmoids = sigmoids_by_grade(*answers, rare) if scaled else ()
         return cls(
@@ -206,20 +204,16 @@ class Calibration:
 
 @dataclass(frozen=True)
 class _Labelled:
-    """The pairs that were answered and count: (n, 5), (n,), (n,), and how many queries have any."""
+    """The pairs that were answered: (n, 5), (n,), and how many queries have any."""
 
     probabilities: Floats
     grades: Ints
-    weights: Floats
     queries: int | None
 
 
-def _labelled(
-    probabilities: Floats, grades: Ints, weights: Floats | None, query_ids: pl.Series | None
-) -> _Labelled:
+def _labelled(probabilities: Floats, grades: Ints, query_ids: pl.Series | None) -> _Labelled:
     raw = np.asarray(probabilities, dtype=np.float64)
-    weights = np.ones(len(raw)) if weights is None else np.asarray(weights, dtype=np.float64)
-    usable = ~np.isnan(raw).any(axis=1) & (weights > 0)
+    usable = ~np.isnan(raw).any(axis=1)
     if not usable.any():
         raise InputError.of(
             "calibration",
@@ -228,7 +222,7 @@ def _labelled(
             fix="see what the judge says with `trivium judge test`",
         )
     queries = None if query_ids is None else query_ids.filter(pl.Series(usable)).n_unique()
-    return _Labelled(raw[usable], grades[usable].astype(np.int64), weights[usable], queries)
+    return _Labelled(raw[usable], grades[usable].astype(np.int64), queries)
 
 
 def _too_few(method: str, labelled: _Labelled) -> str:
@@ -264,12 +258,12 @@ def _refusal(method: str, why: str, rare: Mapping[int, int], min_count: int) -> 
 def _curves(
     method: str, labelled: _Labelled, sigmoids: Sequence[Sigmoid], rare: Collection[int]
 ) -> tuple[Curve, ...]:
-    p, grades, weights = labelled.probabilities, labelled.grades, labelled.weights
+    p, grades = labelled.probabilities, labelled.grades
     match method:
         case "isotonic":
-            return (fit_isotonic(p.max(axis=1), p.argmax(axis=1) == grades, weights),)
+            return (fit_isotonic(p.max(axis=1), p.argmax(axis=1) == grades),)
         case "predicted":
-            return curves_by_prediction(p, grades, weights, rare)
+            return curves_by_prediction(p, grades, rare)
         case "one_vs_rest":
-            return curves_by_grade(one_vs_rest(p, sigmoids), grades, weights, rare)
+            return curves_by_grade(one_vs_rest(p, sigmoids), grades, rare)
     return ()

@@ -73,23 +73,22 @@ def log_odds(probabilities: Floats) -> Floats:
     return np.asarray(np.log(p) - np.log1p(-p))
 
 
-def fit_isotonic(scores: Floats, hits: Flags, weights: Floats) -> Curve:
+def fit_isotonic(scores: Floats, hits: Flags) -> Curve:
     """Isotonic regression, kept inside the rule of succession's bounds 1 / (n + 2).
 
     Args:
         scores: (n,).
         hits: What the probability is of, (n,).
-        weights: What each pair counts for, (n,).
     """
     from sklearn.isotonic import IsotonicRegression
 
     bound = 1.0 / (len(scores) + 2)
     model = IsotonicRegression(y_min=bound, y_max=1.0 - bound)
-    model.fit(scores, hits.astype(np.float64), sample_weight=weights)
+    model.fit(scores, hits.astype(np.float64))
     return _curve(model.X_thresholds_, model.y_thresholds_, hits)
 
 
-def fit_smoothed(scores: Floats, hits: Flags, weights: Floats, prior: Floats) -> Curve:
+def fit_smoothed(scores: Floats, hits: Flags, prior: Floats) -> Curve:
     """Isotonic regression whose steps lean on what was believed before.
 
     A step that rests on few labels says little: each is given `PSEUDO_LABELS` further ones that
@@ -99,20 +98,19 @@ def fit_smoothed(scores: Floats, hits: Flags, weights: Floats, prior: Floats) ->
     Args:
         scores: (n,).
         hits: What the probability is of, (n,).
-        weights: What each pair counts for, all above 0, (n,).
         prior: The probability that each pair had before, (n,).
     """
-    weights = weights / weights.mean()
-    steps = _rising(scores, hits.astype(np.float64), weights)
+    right = hits.astype(np.float64)
+    steps = _rising(scores, right, np.ones(len(scores)))
     order = np.argsort(scores, kind="stable")
     starts = np.flatnonzero(np.diff(steps[order], prepend=-1.0) > _SAME)
 
     def total(values: Floats) -> Floats:
-        return np.asarray(np.add.reduceat((weights * values)[order], starts))  # (steps,)
+        return np.asarray(np.add.reduceat(values[order], starts))  # (steps,)
 
     size = total(np.ones(len(scores)))
     x, before = total(scores) / size, total(prior) / size
-    y = (total(hits.astype(np.float64)) + PSEUDO_LABELS * before) / (size + PSEUDO_LABELS)
+    y = (total(right) + PSEUDO_LABELS * before) / (size + PSEUDO_LABELS)
     rising = _rising(x, y, size + PSEUDO_LABELS)
     bound = 1.0 / (len(scores) + 2)
     return _curve(x, np.clip(rising, bound, 1.0 - bound), hits)
@@ -128,13 +126,12 @@ def _curve(x: Floats, y: Floats, hits: Flags) -> Curve:
     return Curve(tuple(map(float, x)), tuple(map(float, y)), int(hits.sum()))
 
 
-def fit_sigmoid(scores: Floats, hits: Flags, weights: Floats) -> Sigmoid:
+def fit_sigmoid(scores: Floats, hits: Flags) -> Sigmoid:
     """Platt scaling of the log-odds, with his smoothed targets (Platt, 1999; Lin et al., 2007).
 
     Args:
         scores: Probabilities, (n,).
         hits: What the probability is of, (n,).
-        weights: What each pair counts for, (n,).
     """
     from scipy.optimize import minimize
     from scipy.special import expit
@@ -142,24 +139,22 @@ def fit_sigmoid(scores: Floats, hits: Flags, weights: Floats) -> Sigmoid:
     positive, negative = int(hits.sum()), int((~hits).sum())
     targets = np.where(hits, (positive + 1) / (positive + 2), 1 / (negative + 2))
     features = np.stack([log_odds(scores), np.ones(len(scores))], axis=1)  # (n, 2)
-    share = weights / weights.sum()
 
     def loss(at: Floats) -> tuple[float, Floats]:
         logits = features @ at
-        value = share @ (np.logaddexp(0.0, logits) - targets * logits)
-        return float(value), features.T @ (share * (expit(logits) - targets))
+        value = (np.logaddexp(0.0, logits) - targets * logits).mean()
+        return float(value), features.T @ (expit(logits) - targets) / len(scores)
 
     slope, intercept = minimize(loss, np.array([1.0, 0.0]), jac=True, method="BFGS").x
     return Sigmoid(float(slope), float(intercept), positive)
 
 
-def fit_temperature(probabilities: Floats, grades: Ints, weights: Floats) -> float:
+def fit_temperature(probabilities: Floats, grades: Ints) -> float:
     """Temperature of least negative log-likelihood (Guo et al., ICML 2017).
 
     Args:
         probabilities: Distributions, (n, 5).
         grades: The true grades, (n,).
-        weights: What each pair counts for, (n,).
     """
     from scipy.optimize import minimize_scalar
 
@@ -168,58 +163,55 @@ def fit_temperature(probabilities: Floats, grades: Ints, weights: Floats) -> flo
 
     def loss(log_temperature: float) -> float:
         scale = np.exp(-log_temperature)
-        return float(weights @ (np.logaddexp.reduce(logs * scale, axis=1) - true * scale))
+        return float((np.logaddexp.reduce(logs * scale, axis=1) - true * scale).sum())
 
     bounds = tuple(np.log(t) for t in _TEMPERATURES)
     return float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded").x))
 
 
 def sigmoids_by_grade(
-    probabilities: Floats, grades: Ints, weights: Floats, rare: Collection[int]
+    probabilities: Floats, grades: Ints, rare: Collection[int]
 ) -> tuple[Sigmoid, ...]:
     """Platt scaling of each grade against the rest.
 
     Args:
         probabilities: Distributions, (n, 5).
         grades: The true grades, (n,).
-        weights: What each pair counts for, (n,).
         rare: Grades that get the sigmoid of all grades with labels, if they have any.
     """
     hits = grades[:, None] == np.array(GRADES)  # (n, 5)
     seen = [k for k in GRADES if hits[:, k].any()]
     every, any_hit = probabilities[:, seen].ravel(), hits[:, seen].ravel()
-    pooled = fit_sigmoid(every, any_hit, weights.repeat(len(seen)))
+    pooled = fit_sigmoid(every, any_hit)
     return tuple(
-        pooled if k in rare and k in seen else fit_sigmoid(probabilities[:, k], hits[:, k], weights)
+        pooled if k in rare and k in seen else fit_sigmoid(probabilities[:, k], hits[:, k])
         for k in GRADES
     )
 
 
 def curves_by_grade(
-    probabilities: Floats, grades: Ints, weights: Floats, rare: Collection[int]
+    probabilities: Floats, grades: Ints, rare: Collection[int]
 ) -> tuple[Curve, ...]:
     """P(grade | its probability), smoothed towards that probability; as `sigmoids_by_grade`."""
     p, hits = probabilities, grades[:, None] == np.array(GRADES)  # (n, 5)
     every = p.ravel()
-    pooled = fit_smoothed(every, hits.ravel(), weights.repeat(len(GRADES)), every)
+    pooled = fit_smoothed(every, hits.ravel(), every)
     return tuple(
-        pooled
-        if k in rare and hits[:, k].any()
-        else fit_smoothed(p[:, k], hits[:, k], weights, p[:, k])
+        pooled if k in rare and hits[:, k].any() else fit_smoothed(p[:, k], hits[:, k], p[:, k])
         for k in GRADES
     )
 
 
 def curves_by_prediction(
-    probabilities: Floats, grades: Ints, weights: Floats, rare: Collection[int]
+    probabilities: Floats, grades: Ints, rare: Collection[int]
 ) -> tuple[Curve, ...]:
     """P(correct | top probability, predicted grade), smoothed towards a sigmoid of the same."""
     top, predicted = probabilities.max(axis=1), probabilities.argmax(axis=1)
     correct = predicted == grades
 
     def curve(rows: Flags) -> Curve:
-        sigmoid = fit_sigmoid(top[rows], correct[rows], weights[rows])
-        return fit_smoothed(top[rows], correct[rows], weights[rows], sigmoid(top[rows]))
+        sigmoid = fit_sigmoid(top[rows], correct[rows])
+        return fit_smoothed(top[rows], correct[rows], sigmoid(top[rows]))
 
     pooled = curve(np.ones(len(top), bool))
     return tuple(pooled if k in rare else curve(predicted == k) for k in GRADES)

@@ -62,7 +62,6 @@ def compare(
     grades: Ints,
     *,
     min_count: int,
-    weights: Floats | None = None,
     query_ids: pl.Series | None = None,
 ) -> pl.DataFrame:
     """Fit every method on some pairs of a judge and measure it on others.
@@ -73,7 +72,6 @@ def compare(
         probabilities: Its probabilities of the pairs to measure on, (m, 5).
         grades: Their human grades, (m,).
         min_count: As in `Calibration.fit`.
-        weights: Of the pairs to fit on, as in `Calibration.fit`.
         query_ids: Of the pairs to fit on, as in `Calibration.fit`.
 
     Returns:
@@ -87,7 +85,6 @@ def compare(
             fit_probabilities,
             fit_grades,
             min_count=min_count,
-            weights=weights,
             query_ids=query_ids,
         )
         table = errors(calibration.apply(probabilities), grades)
