@@ -112,17 +112,12 @@ def tune(
             Cascade(names, dict(thresholds), ties), "No guarantee: the thresholds were given."
         )
     if target is None:
-        plain = tuned(
-            Cascade.of(names, strictest(replies, paid, max_cost * prices.dearest), ties),
-            f"{_UNPROMISED}{_PLAIN}".format(max_cost),
-        )
-        row = _most_agreeing(curve, max_cost)
-        lead = agreement_of(curve.row(row, named=True)) - agreement_of(
-            plain.point.row(0, named=True)
-        )
-        if lead <= CHANCE:
+        strict = strictest(replies, paid, max_cost * prices.dearest)
+        plain = tuned(Cascade.of(names, strict, ties), _PLAIN.format(max_cost))
+        row = _leading(curve, plain.point, max_cost)
+        if row is None:
             return plain
-        return tuned(Cascade.of(names, levels[row], ties), f"{_UNPROMISED}{_BEST}".format(max_cost))
+        return tuned(Cascade.of(names, levels[row], ties), _BEST.format(max_cost))
     rule = _Rule(target, mode, bound, delta, over, ties, seed)
     found = rule.certify(replies, replies if path_data is None else replies_of(*path_data))
     if found is None:
@@ -143,11 +138,12 @@ def replies_of(answers: Mapping[str, Calibrated], grades: Ints, queries: Ints) -
     )
 
 
-def _most_agreeing(curve: pl.DataFrame, max_cost: float) -> int:
-    """The affordable point that agrees best, else the cheapest one."""
-    agreement = [agreement_of(point) for point in curve.iter_rows(named=True)]
-    affordable = curve["cost"].fill_null(0.0).to_numpy() <= max_cost
-    return int(np.where(affordable, agreement, -np.inf).argmax())
+def _leading(curve: pl.DataFrame, plain: pl.DataFrame, max_cost: float) -> int | None:
+    """The affordable point that agrees best, if it does so better than another beyond chance."""
+    agreement = np.array([agreement_of(point) for point in curve.iter_rows(named=True)])
+    agreement[curve["cost"].fill_null(0.0).to_numpy() > max_cost] = -np.inf
+    lead = agreement.max() - agreement_of(plain.row(0, named=True))
+    return int(agreement.argmax()) if lead > CHANCE else None
 
 
 def _cheapest(curve: pl.DataFrame, accuracy: float) -> int:
@@ -160,8 +156,8 @@ _UNPROMISED = (
     "No guarantee: at most {:.0%} of the cost of asking the dearest judge about everything was "
     "to be spent, and "
 )
-_PLAIN = "judges are as sure as that affords; the last settles the rest."
-_BEST = "of the thresholds that it affords, these agreed best with humans as measured."
+_PLAIN = f"{_UNPROMISED}judges are as sure as that affords; the last settles the rest."
+_BEST = f"{_UNPROMISED}of the thresholds that it affords, these agreed best with humans."
 _BY_VOTE = " Labels by vote carry no promise."
 _INDEPENDENT = {
     "binomial": "if pairs are independent of each other, also within a query",
