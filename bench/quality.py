@@ -34,7 +34,7 @@ SYSTEMS = (
 )
 OF_THE_JUDGE = ("default", "published", "mixed", "published_mixed")
 SEEDED = ("click", "offshelf", "default")
-IN_TRAFFIC = ("start", "bm25", "click", "default")
+IN_TRAFFIC = ON_THE_CURVE = ("start", "bm25", "click", "default")
 PAPERS = 0.89
 AGREEMENTS = (PAPERS, 1.0, 0.68, 0.8)
 EVALUATE = EvaluateConfig()
@@ -218,7 +218,10 @@ def real(sets: Sequence[QualitySet], label: str, seeds: int, names: Sequence[str
 def simulated(
     quality: QualitySet, seeds: int, agreements: Sequence[float], names: Sequence[str]
 ) -> Iterator[Any]:
-    """The marketplace, with judges of stated agreement; the curve of the gain over clicks."""
+    """The marketplace, with judges of stated agreement; the curve of the gain over clicks.
+
+    Points of the curve have one seed.
+    """
     arena = quality.arena
     clicks = click_log(arena.job.workspace.root, None, quality.truth, 3)
     for agreement in agreements:
@@ -230,12 +233,14 @@ def simulated(
         for name in OF_THE_JUDGE:
             own = {"name": f"{name}{agreement:.2f}", "made_of": {"agreement": agreement}}
             made[name] = replace(made[name], **own)
-        few = [name for name in names if name in ("start", "bm25", "click", "default")]
-        per_query = measured(quality, made, names if agreement == PAPERS else few, seeds)
+        of_it, many = names, seeds
+        if agreement != PAPERS:  # a point of the curve
+            of_it, many = [name for name in names if name in ON_THE_CURVE], 1
+        per_query = measured(quality, made, of_it, many)
         plain = {made[name].name: name for name in OF_THE_JUDGE}
         per_query = per_query.with_columns(pl.col("system").replace(plain))
         label = "sim" if agreement == PAPERS else f"sim{round(100 * agreement)}"
-        yield figures(label, per_query, seeds)
+        yield figures(label, per_query, many)
 
 
 def made_by(work: StatedJudge, shards: int) -> Iterator[pl.DataFrame]:
