@@ -17,9 +17,9 @@ from trivium.domain.thresholds import cheapest_levels
 from trivium.foundation.tables import GRADES
 
 CHANCE = 0.05
-"""A difference in `agreement_of` that says nothing: a tenth of a judge's lead over a guess. With .02
-for who has a say the labels of chorus agreed worse (24 deals of the queries, four judges that all
-know something: kappa .682 for .689), with .1 they agreed no better."""
+"""A difference in `agreement_of` that says nothing: a tenth of a judge's lead over a guess. With
+.02 for who has a say the labels of chorus agreed worse (24 deals of the queries, four judges that
+all know something: kappa .682 for .689), with .1 they agreed no better."""
 
 _FOLDS = 5
 _ERROR_PRICES = (*np.geomspace(0.2, 200.0, 25).tolist(), float("inf"))
