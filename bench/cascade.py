@@ -33,7 +33,7 @@ from trivium.domain.teaching import FURTHER, HUMAN, Teaching, teaching
 from trivium.foundation.annotate_config import AnnotateConfig
 from trivium.foundation.config import Config, parse_config
 from trivium.foundation.tables import TEACHING, empty
-from trivium.stages.annotate.cascading import fit_cascade, grades_of, of_humans, raw_of
+from trivium.stages.annotate.cascading import fit_cascade, grades_of, made_of, of_humans, raw_of
 from trivium.stages.annotate.findings import CASCADE, TOWER, findings
 from trivium.stages.judges import HeldOut, fit_judges, for_stacking, hold_out
 
@@ -136,8 +136,8 @@ def measured(
     value = {(r["judge"], r["measure"]): r for r in tables["agreement"].to_dicts()}
     alone = {name: value[name, "accuracy"]["value"] for name in names}
     best = max(alone, key=lambda name: alone[name])
-    made_of = {judge.name: getattr(judge, "of", ()) for judge in section.judges}
-    of_best = costs_with(costs, asked_first(names, [best], made_of))[best] / max(costs.values())
+    first = asked_first(names, [best], made_of(section))
+    of_best = costs_with(costs, first)[best] / max(costs.values())
     compute = (settled["share"] * settled["cost"]).sum()
     ndcg = dict(tables["rerank"].select("system", "ndcg").iter_rows())
     errors = calibration_errors(held_out.answers, section)

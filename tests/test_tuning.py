@@ -71,10 +71,8 @@ def test_without_a_target_the_cascade_agrees_as_well_as_the_cost_allows():
 
 def test_cuts_for_a_grade_are_chosen_only_where_labels_agree_better_by_more_than_chance():
     plain = "the last settles the rest"
-    answers, human, query = judged(300, 0)
-    assert (
-        plain not in tune(answers, human, query, COSTS).promise
-    )  # judges that err apart: a vote helps
+    answers, human, query = judged(300, 0)  # judges that err apart: a vote helps
+    assert plain not in tune(answers, human, query, COSTS).promise
     one = dict.fromkeys(COSTS, answers["large"])  # judges that say the same
     assert tune(one, human, query, COSTS).promise.endswith(f"{plain}.")
 

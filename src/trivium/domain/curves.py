@@ -101,7 +101,7 @@ def fit_smoothed(scores: Floats, hits: Flags, prior: Floats) -> Curve:
         prior: The probability that each pair had before, (n,).
     """
     right = hits.astype(np.float64)
-    steps = _rising(scores, right, np.ones(len(scores)))
+    steps = _rising(scores, right)
     order = np.argsort(scores, kind="stable")
     starts = np.flatnonzero(np.diff(steps[order], prepend=-1.0) > _SAME)
 
@@ -116,7 +116,7 @@ def fit_smoothed(scores: Floats, hits: Flags, prior: Floats) -> Curve:
     return _curve(x, np.clip(rising, bound, 1.0 - bound), hits)
 
 
-def _rising(x: Floats, y: Floats, weights: Floats) -> Floats:
+def _rising(x: Floats, y: Floats, weights: Floats | None = None) -> Floats:
     from sklearn.isotonic import IsotonicRegression
 
     return np.asarray(IsotonicRegression().fit(x, y, sample_weight=weights).predict(x))

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from trivium.domain.calibration import Calibrated, Calibration
 from trivium.domain.cascade import Cascade, Settling
 from trivium.domain.confusion import codes
-from trivium.domain.leaving_out import asked_first, costs_with, worth_asking
+from trivium.domain.leaving_out import MadeOf, asked_first, costs_with, worth_asking
 from trivium.domain.teaching import HUMAN, check_enough
 from trivium.domain.tuning import Graded, Tuned, tune
 from trivium.foundation.annotate_config import AnnotateConfig
@@ -150,14 +150,19 @@ def _with_a_say(
     calibrations: Mapping[str, Calibration], answers: pl.DataFrame, config: AnnotateConfig
 ) -> tuple[list[str], dict[str, tuple[str, ...]]]:
     """The judges that settle and vote, and for each those that are asked for its sake alone."""
-    made_of = {judge.name: getattr(judge, "of", ()) for judge in config.judges}
-    kept = list(made_of)
+    parts = made_of(config)
+    kept = list(parts)
     if config.thresholds:
-        kept = [name for name in made_of if config.thresholds[name]]
+        kept = [name for name in parts if config.thresholds[name]]
     elif config.target_agreement is None and not is_alone(config):
         both = pl.concat([of_humans(answers, part) for part in ("calibration", "tuning")])
         kept = worth_asking(*_graded(calibrations, both))
-    return kept, asked_first(list(made_of), kept, made_of)
+    return kept, asked_first(list(parts), kept, parts)
+
+
+def made_of(config: AnnotateConfig) -> MadeOf:
+    """The earlier judges that each judge is made of, by name, in the order of asking."""
+    return {judge.name: getattr(judge, "of", ()) for judge in config.judges}
 
 
 def is_alone(config: AnnotateConfig) -> bool:
